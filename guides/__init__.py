@@ -1,0 +1,13 @@
+"""Guides q(z | x) q(content | z), amortized over views and groups.
+
+A guide is a module whose constructor takes `(model, encoder, ...)` and whose `forward(x)` samples the story's
+latent sites inside the same plates.
+"""
+
+from pyro_simvae.guides.amortized import AmortizedContent
+from pyro_simvae.guides.conjugate import ConjugateContent
+from pyro_simvae.guides.exact import Exact
+from pyro_simvae.guides.mean_field import MeanField
+from pyro_simvae.guides.point import PointContent
+
+__all__ = ["AmortizedContent", "ConjugateContent", "Exact", "MeanField", "PointContent"]

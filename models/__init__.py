@@ -1,0 +1,12 @@
+"""Generative stories p(content) p(z | content) p(x | z), one a file.
+
+A story is a module whose constructor takes `(likelihood, latent_dim, ...)` and whose `forward(x, num_groups,
+num_views)` is a Pyro program with the sites "z" and "x" (and, where views share something, "content"), inside
+the plates "groups" (dim -2) and "views" (dim -1).
+"""
+
+from pyro_simvae.models.linear import LinearGaussian
+from pyro_simvae.models.simvae import SimVAE
+from pyro_simvae.models.vae import VAE
+
+__all__ = ["VAE", "LinearGaussian", "SimVAE"]

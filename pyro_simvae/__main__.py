@@ -1,0 +1,5 @@
+import sys
+
+from pyro_simvae.cli import main
+
+sys.exit(main())

@@ -1,0 +1,252 @@
+"""The commands as functions: fit a story, evaluate a run, sample from it."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from lightning.fabric import Fabric
+from lightning.fabric.loggers import TensorBoardLogger
+from rich.console import Console
+
+from pyro_simvae import experiment as exp
+from pyro_simvae.components import Spec
+from pyro_simvae.data import Splits
+from pyro_simvae.errors import InputError
+from pyro_simvae.inference import rng
+from pyro_simvae.inference.files import load_checkpoint, write_text
+from pyro_simvae.inference.progress import Progress
+from pyro_simvae.inference.settings import Hardware, Training
+from pyro_simvae.inference.svi import SVI, check_pair, first_views, load_weights
+from pyro_simvae.likelihoods import Likelihood
+
+
+def fit(
+    data: Spec = "digits",
+    views: str | None = None,
+    network: Spec = "conv",
+    likelihood: Spec = "continuous_bernoulli",
+    model: Spec = "simvae",
+    guide: Spec = "mean_field",
+    latent_dim: int = 10,
+    training: Training = Training(),  # noqa: B008 (frozen)
+    hardware: Hardware = Hardware(),  # noqa: B008 (frozen)
+    seed: int = 0,
+    out: str | None = None,
+    resume: bool = False,
+) -> Path:
+    """Fit a generative story and its guide to groups of views by SVI.
+
+    Args:
+        data: digits, mnist, fashion_mnist, cifar10, celeba, sprites, folder:PATH or arrays:PATH.
+        views: preset of augmentations that make the views; by default the one that suits the data.
+        network: mlp, conv, resnet18 or linear.
+        likelihood: bernoulli, continuous_bernoulli or normal.
+        model: simvae, vae, linear, or path/to/story.py:Class.
+        guide: mean_field, exact, or path/to/guide.py:Class.
+        latent_dim: D.
+        training: how the ELBO is optimized.
+        hardware: on what.
+        seed: of initial weights, order, views and draws.
+        out: the run folder, new or empty; by default the next free runs/DATA-MODEL-NUMBER.
+        resume: go on with the run in `out`, from its last checkpoint.
+
+    Returns:
+        The run folder, with config.yaml, metrics.csv, checkpoints, weights.safetensors and figures.
+
+    Raises:
+        InputError: whatever cannot be used, before anything is written; a non-finite loss.
+        KeyboardInterrupt: after Ctrl-C, once a checkpoint is written; `resume` goes on from there.
+    """
+    config = exp.Config(data, views, network, likelihood, model, guide, latent_dim, training, hardware, seed)
+    console = Console(soft_wrap=True)
+    if resume:
+        folder, config = _resumed(out, config)
+    else:
+        folder = exp.free_folder(out, config)
+    experiment = exp.build(config)
+    x = first_views(experiment.splits.train, experiment.views, training.num_groups, training.num_views)
+    for module in experiment.model.modules():
+        if isinstance(module, Likelihood):
+            module.check(x)
+    check_pair(experiment.pair, x)
+    if not resume:
+        exp.create_run(folder, config)
+    svi = _loop(experiment, config, folder)
+    with rng.isolated(seed):
+        if resume:
+            svi.restore("last")
+            console.print(f"going on with {folder} at epoch {svi.epoch + 1}, step {svi.step + 1}", highlight=False)
+        else:
+            svi.save("last")  # so that a run can be resumed from its first step on
+            console.print(_headline(experiment, config, folder), highlight=False)
+        with Progress(console, training.epochs) as progress:
+            svi.run(progress)
+    _finish(experiment, folder, svi.rows, console)
+    console.print(f"fitted: {folder}  (pyro-simvae evaluate {folder})", highlight=False)
+    return folder
+
+
+def evaluate(run: str, weights: Literal["best", "last"] = "best") -> dict:
+    """Score a run's representation, the latent loc, by probes on held-out data.
+
+    Probes are chosen on the validation split; the test split is scored once. Raw pixels and the untrained encoder
+    are scored alike, to compare with.
+
+    Args:
+        run: the run folder.
+        weights: of the best epoch on the validation objective, or of the last.
+
+    Returns:
+        What it writes to evaluation.json: {"z": {"knn", "linear", "mlp", "factors"}, "raw": ..., "untrained": ...,
+        "elbo": test ELBO and its terms in nats a group, ...}.
+
+    Raises:
+        InputError: no such run, or one without weights yet.
+    """
+    from pyro_simvae.evaluation.score import score
+    from pyro_simvae.evaluation.tables import print_evaluation
+
+    folder, console = Path(run), Console(soft_wrap=True)
+    config = exp.read_run(folder)
+    experiment = exp.build(config)
+    untrained = exp.build_pair(config, experiment.splits.train.event_shape)
+    _load(experiment, folder, weights)
+    fabric = _fabric(config.hardware)
+    svi = _loop(experiment, config, folder, fabric)
+    splits = Splits(*(split.to(fabric.device) for split in experiment.splits))
+    evaluation = {"elbo": svi.validate(splits.test)}
+    guides = experiment.guide, untrained.guide.to(fabric.device)
+    evaluation = score(splits, svi.views, *guides, config.seed, console) | evaluation
+    style = getattr(experiment.model, "style_scale", None)
+    if isinstance(style, torch.Tensor):
+        evaluation["style_scale"] = style.tolist()
+    evaluation["weights"] = weights
+    write_text(folder / "evaluation.json", json.dumps(evaluation, indent=2) + "\n")
+    print_evaluation(evaluation, console)
+    console.print(f"evaluated: {folder / 'evaluation.json'}", highlight=False)
+    return evaluation
+
+
+def sample(run: str, num_groups: int = 8, num_views: int = 8, seed: int = 0, out: str | None = None) -> Path:
+    """Draw groups of views from a fitted story's prior.
+
+    Args:
+        run: the run folder.
+        num_groups: N, a row each in the picture.
+        num_views: J, draws from one content.
+        seed: of the draws.
+        out: where the draws go, an .npz file that does not exist yet; by default RUN/samples/seed-SEED-NxJ.npz.
+
+    Returns:
+        The file, with "x" `(N, J, *event)` (the view's mean) and the story's latent sites; the picture lies beside it.
+
+    Raises:
+        InputError: flat content, which is improper; no such run; `out` exists.
+    """
+    from pyro_simvae.inspection.gallery import draw_prior, prior_figure
+
+    folder, console = Path(run), Console(soft_wrap=True)
+    path = Path(out) if out else folder / "samples" / f"seed-{seed}-{num_groups}x{num_views}.npz"
+    if path.suffix != ".npz":
+        raise InputError(f"{path} is no .npz file: give --out NAME.npz")
+    if out and path.exists():
+        raise InputError(f"{path} exists: choose another --out")
+    config = exp.read_run(folder)
+    experiment = exp.build(config)
+    _load(experiment, folder, "best")
+    with rng.isolated(seed):
+        draws = draw_prior(experiment.model, num_groups, num_views)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(path, **draws)
+    prior_figure(draws, path.with_suffix(".png"))
+    console.print(f"sampled: {path}", highlight=False)
+    return path
+
+
+# -- parts ------------------------------------------------------------------------------------------------------
+
+
+def _resumed(out: str | None, config: exp.Config) -> tuple[Path, exp.Config]:
+    """The run folder to go on with and its config, but for the length of the fit and the hardware, which may change."""
+    if out is None:
+        raise InputError("resume needs the run folder: give --out RUN, or --config RUN/config.yaml")
+    folder = Path(out)
+    old = exp.read_run(folder)
+    if changed := exp.differences(old, config):
+        raise InputError(
+            f"{folder} was begun with another {', '.join(changed)}: resume it with --config {folder}/config.yaml"
+        )
+    training = replace(old.training, epochs=config.training.epochs)
+    return folder, replace(old, training=training, hardware=config.hardware)
+
+
+def _fabric(hardware: Hardware, folder: Path | None = None) -> Fabric:
+    precision = {"32": "32-true", "tf32": "32-true", "bf16-mixed": "bf16-mixed"}[hardware.precision]
+    logger = None if folder is None else TensorBoardLogger(folder, name="tensorboard", version="")
+    try:
+        fabric = Fabric(accelerator=hardware.accelerator, devices=1, precision=precision, loggers=logger)
+    except Exception as error:  # Fabric raises its own kinds where a device is absent
+        raise InputError(
+            f"accelerator {hardware.accelerator} cannot be used here ({str(error).splitlines()[0]}): "
+            "use --hardware.accelerator auto"
+        ) from error
+    if fabric.device.type == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = hardware.precision == "tf32"
+    return fabric
+
+
+def _loop(experiment: exp.Experiment, config: exp.Config, folder: Path, fabric: Fabric | None = None) -> SVI:
+    splits, views = experiment.splits, experiment.views
+    fabric = fabric or _fabric(config.hardware, folder)
+    return SVI(experiment.pair, splits.train, splits.valid, views, config.training, fabric, folder, config.seed)
+
+
+def _headline(experiment: exp.Experiment, config: exp.Config, folder: Path) -> str:
+    train, valid, test = (len(split) for split in experiment.splits)
+    parameters = sum(p.numel() for p in experiment.pair.parameters())
+    weights = config.training.likelihood_weight, config.training.kl_weight
+    weighted = "" if weights == (1, 1) else f", objective {weights[0]:g} log p(x|z) - {weights[1]:g} KL"
+    return (
+        f"{folder}: {train} training, {valid} validation, {test} test groups of {config.training.num_views} views "
+        f"{experiment.splits.train.event_shape}; {parameters:,} parameters{weighted}"
+    )
+
+
+def _finish(experiment: exp.Experiment, folder: Path, rows: list[dict[str, float]], console: Console) -> None:
+    """The best epoch's weights on their own, and the pictures."""
+    from safetensors.torch import save_file
+
+    from pyro_simvae.inference.files import atomic
+    from pyro_simvae.inspection.gallery import fit_figures
+
+    path = folder / "checkpoints" / "best.ckpt"
+    state = load_checkpoint(path)
+    with atomic(folder / "weights.safetensors") as temporary:
+        save_file({name: value.contiguous() for name, value in state["weights"].items()}, temporary)
+    load_weights(experiment.pair, state["weights"], path)
+    for line in fit_figures(
+        experiment.pair, experiment.splits, experiment.views, experiment.dataset.classes, rows, folder / "figures"
+    ):
+        console.print(f"left out {line}", highlight=False)
+
+
+def _load(experiment: exp.Experiment, folder: Path, weights: str) -> None:
+    """Puts a run's weights into its pair."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = folder / "weights.safetensors"
+    if weights == "last":
+        path = folder / "checkpoints" / "last.ckpt"
+        load_weights(experiment.pair, load_checkpoint(path)["weights"], path)
+        return
+    if not path.is_file():
+        raise InputError(f"{folder} has no weights yet: finish it with fit --config {folder}/config.yaml --resume true")
+    try:
+        state = load_file(path)
+    except SafetensorError as error:
+        raise InputError(f"{path} is truncated or no safetensors file: restore it from a copy, or fit anew") from error
+    load_weights(experiment.pair, state, path)

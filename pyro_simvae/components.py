@@ -1,0 +1,134 @@
+"""From a name in a command or a config to an object: data sets, networks, likelihoods, stories, guides."""
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pyro_simvae.data import DATASETS
+from pyro_simvae.errors import InputError, unknown_name
+
+Spec = str | Mapping[str, Any]
+"""A name ("simvae"), a class in a file ("path/to/story.py:Story"), an import path ("package.module.Class"), for
+data also "folder:PATH" and "arrays:PATH"; or any of these as {"class_path": ..., "init_args": {...}}."""
+
+KNOWN: dict[str, dict[str, str]] = {
+    "data": DATASETS,
+    "network": {
+        "mlp": "pyro_simvae.networks.MLP",
+        "conv": "pyro_simvae.networks.Conv",
+        "resnet18": "pyro_simvae.networks.ResNet18",
+        "linear": "pyro_simvae.networks.Linear",
+    },
+    "likelihood": {
+        "bernoulli": "pyro_simvae.likelihoods.Bernoulli",
+        "continuous_bernoulli": "pyro_simvae.likelihoods.ContinuousBernoulli",
+        "normal": "pyro_simvae.likelihoods.Normal",
+    },
+    "model": {
+        "simvae": "pyro_simvae.models.SimVAE",
+        "vae": "pyro_simvae.models.VAE",
+        "linear": "pyro_simvae.models.LinearGaussian",
+    },
+    "guide": {
+        "mean_field": "pyro_simvae.guides.MeanField",
+        "exact": "pyro_simvae.guides.Exact",
+    },
+}
+GIVEN = {
+    "data": (),
+    "network": (),
+    "likelihood": ("decoder",),
+    "model": ("likelihood", "latent_dim"),
+    "guide": ("model", "encoder"),
+}
+"""The constructor arguments that an experiment supplies itself; all others are the user's options."""
+
+
+def normalize(kind: str, spec: Spec) -> dict[str, Any]:
+    """{"class_path", "init_args"} of any form of a spec; the class path stays as it was written."""
+    if not isinstance(spec, Mapping):
+        spec = {"class_path": spec}
+    if unknown := set(spec) - {"class_path", "init_args"}:
+        raise unknown_name(f"key of {kind}", sorted(unknown)[0], ["class_path", "init_args"])
+    class_path, init_args = str(spec.get("class_path")), dict(spec.get("init_args") or {})
+    prefix, _, path = class_path.partition(":")
+    if kind == "data" and prefix in ("folder", "arrays") and path:
+        class_path, init_args["path"] = prefix, path
+    return {"class_path": class_path, "init_args": init_args}
+
+
+def load_class(kind: str, name: str) -> type:
+    """The class behind a known name, "file.py:Class" or an import path. Raises InputError with the nearest names."""
+    path, _, class_name = name.rpartition(":")
+    if path.endswith(".py"):
+        return _attribute(load_file(Path(path)), class_name, name)
+    known = KNOWN[kind]
+    dotted = known.get(name.lower(), name)
+    module_name, _, class_name = dotted.rpartition(".")
+    if not module_name:
+        raise unknown_name(kind, name, known)
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name and not module_name.startswith(error.name):
+            raise  # the module exists, and something that it needs does not
+        raise unknown_name(kind, name, known) from error
+    return _attribute(module, class_name, name)
+
+
+def load_file(path: Path) -> Any:
+    """A Python file as a module; the same file gives the same module. Raises InputError where it cannot be run."""
+    if not path.is_file():
+        raise InputError(f"there is no file {path}: give path/to/file.py:Class")
+    resolved = str(path.resolve())
+    stem = "".join(letter if letter.isalnum() else "_" for letter in path.stem)
+    module_name = f"user_{stem}_{hashlib.sha1(resolved.encode()).hexdigest()[:8]}"
+    if module_name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(module_name, resolved)
+        if spec is None or spec.loader is None:
+            raise InputError(f"{path} is not a Python file: give path/to/file.py:Class")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[module_name] = module
+        try:
+            spec.loader.exec_module(module)
+        except Exception as error:  # whatever a user's file may raise
+            del sys.modules[module_name]
+            raise InputError(f"{path} cannot be imported, {type(error).__name__}: {error}") from error
+    return sys.modules[module_name]
+
+
+def _attribute(module: Any, class_name: str, spec: str) -> type:
+    found = getattr(module, class_name, None)
+    if not inspect.isclass(found):
+        classes = [name for name, value in vars(module).items() if inspect.isclass(value)]
+        raise unknown_name(f"class in {spec!r}", class_name, classes)
+    return found
+
+
+def build(kind: str, spec: Spec, **given: Any) -> Any:
+    """An object from its spec.
+
+    Args:
+        kind: "data", "network", "likelihood", "model" or "guide".
+        spec: which class, with which of its own arguments.
+        given: the arguments named in `GIVEN[kind]`.
+
+    Raises:
+        InputError: an unknown name or argument, with the nearest known; a missing argument.
+    """
+    spec = normalize(kind, spec)
+    cls = load_class(kind, spec["class_path"])
+    parameters = inspect.signature(cls).parameters
+    own = [name for name in parameters if name not in GIVEN[kind]]
+    for name in spec["init_args"]:
+        if name not in own:
+            raise unknown_name(f"argument of {cls.__name__}", name, own)
+    missing = [n for n in own if parameters[n].default is inspect.Parameter.empty and n not in spec["init_args"]]
+    if missing:
+        raise InputError(f"{cls.__name__} needs the argument {missing[0]!r}: give --{kind}.{missing[0]}")
+    return cls(**given, **spec["init_args"])

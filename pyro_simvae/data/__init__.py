@@ -1,0 +1,18 @@
+"""Data sets split into train, valid and test, and the views drawn from them."""
+
+from pyro_simvae.data.splits import Batch, Dataset, Split, Splits
+from pyro_simvae.data.views import PRESETS, Augmentation, Views, preset
+
+DATASETS: dict[str, str] = {
+    "arrays": "pyro_simvae.data.arrays.Arrays",
+    "celeba": "pyro_simvae.data.celeba.CelebA",
+    "cifar10": "pyro_simvae.data.benchmarks.CIFAR10",
+    "digits": "pyro_simvae.data.digits.Digits",
+    "fashion_mnist": "pyro_simvae.data.benchmarks.FashionMNIST",
+    "folder": "pyro_simvae.data.folder.Folder",
+    "mnist": "pyro_simvae.data.benchmarks.MNIST",
+    "sprites": "pyro_simvae.data.sprites.Sprites",
+}
+"""Each data set's class, by its name on the command line: as paths: only the named one is imported."""
+
+__all__ = ["DATASETS", "PRESETS", "Augmentation", "Batch", "Dataset", "Split", "Splits", "Views", "preset"]

@@ -1,0 +1,105 @@
+"""What one view's augmentation is, and the presets that suit each data set."""
+
+from dataclasses import dataclass
+
+from pyro_simvae.errors import InputError, unknown_name
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How a view is drawn from an image. The steps act in the order of the fields.
+
+    Args:
+        rotation: Largest angle, in degrees, in either direction; black moves in.
+        translation: Largest shift, in either direction, as a fraction of the side; black moves in.
+        crop_scale: Least and largest area of a random crop, as fractions of the image, in (0, 1]. The crop is
+            scaled back to the image's size.
+        crop_ratio: Least and largest width / height of the crop.
+        horizontal_flip: Probability to swap left and right.
+        vertical_flip: Probability to swap top and bottom.
+        jitter: Strengths (brightness, contrast, saturation, hue), in [0, 1]. The first three multiply by a
+            factor between 1 - strength and 1 + strength; the hue turns by at most its strength, up to 0.5, as
+            a fraction of a circle.
+        jitter_probability: Probability that a view is jittered at all.
+        grayscale: Probability to drop the colour.
+        threshold: Pixels above it become 1 and the others 0, in plain images too; in [0, 1].
+
+    Raises:
+        InputError: If a value is outside its range.
+    """
+
+    rotation: float = 0.0
+    translation: float = 0.0
+    crop_scale: tuple[float, float] | None = None
+    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    horizontal_flip: float = 0.0
+    vertical_flip: float = 0.0
+    jitter: tuple[float, float, float, float] | None = None
+    jitter_probability: float = 1.0
+    grayscale: float = 0.0
+    threshold: float | None = None
+
+    def __post_init__(self) -> None:
+        least, most = self.crop_scale or (1.0, 1.0)
+        narrow, wide = self.crop_ratio
+        strengths = self.jitter or (0.0, 0.0, 0.0, 0.0)
+        for valid, rule in (
+            (0 <= self.rotation <= 180, "rotation must lie between 0 and 180 degrees"),
+            (0 <= self.translation < 1, "translation must be at least 0 and below 1"),
+            (0 < least <= most <= 1, "crop_scale must be two ascending fractions in (0, 1]"),
+            (0 < narrow <= wide, "crop_ratio must be two ascending positive numbers"),
+            (0 <= self.horizontal_flip <= 1, "horizontal_flip must be a probability"),
+            (0 <= self.vertical_flip <= 1, "vertical_flip must be a probability"),
+            (min(strengths) >= 0 and max(strengths) <= 1, "jitter must lie between 0 and 1"),
+            (strengths[3] <= 0.5, "jitter of the hue must be at most 0.5"),
+            (0 <= self.jitter_probability <= 1, "jitter_probability must be a probability"),
+            (0 <= self.grayscale <= 1, "grayscale must be a probability"),
+            (self.threshold is None or 0 <= self.threshold <= 1, "threshold must lie between 0 and 1"),
+        ):
+            if not valid:
+                raise InputError(f"augmentation: {rule}; got {self}")
+
+
+PRESETS: dict[str, Augmentation] = {
+    "none": Augmentation(),
+    # Any image: nothing about it but its orientation is assumed.
+    "crop": Augmentation(crop_scale=(0.4, 1.0), horizontal_flip=0.5),
+    # Digits lose their class when flipped. At 8x8 a second interpolation, to rotate, would blur them away.
+    "digits": Augmentation(crop_scale=(0.6, 1.0)),
+    "mnist": Augmentation(rotation=15.0, translation=0.1, crop_scale=(0.5, 1.0)),
+    "fashion_mnist": Augmentation(crop_scale=(0.5, 1.0), horizontal_flip=0.5),
+    # SimCLR's, with its crops of small images; faces are cropped less, or a view may hold no face.
+    "cifar10": Augmentation(
+        crop_scale=(0.2, 1.0),
+        horizontal_flip=0.5,
+        jitter=(0.4, 0.4, 0.4, 0.1),
+        jitter_probability=0.8,
+        grayscale=0.2,
+    ),
+    "celeba": Augmentation(
+        crop_scale=(0.4, 1.0),
+        horizontal_flip=0.5,
+        jitter=(0.4, 0.4, 0.4, 0.1),
+        jitter_probability=0.8,
+        grayscale=0.2,
+    ),
+    # Position and size become style, shape and hue stay content.
+    "sprites": Augmentation(crop_scale=(0.5, 1.0), horizontal_flip=0.5, jitter=(0.4, 0.4, 0.0, 0.0)),
+    # Bizeul, Schölkopf and Allen (2024), for runs that compare with the paper.
+    "mnist_paper": Augmentation(
+        crop_scale=(0.4, 1.0), crop_ratio=(0.75, 1.3), vertical_flip=0.5, threshold=0.5
+    ),
+    "cifar10_paper": Augmentation(crop_scale=(0.6, 1.0), jitter=(0.8, 0.8, 0.8, 0.2)),
+}
+"""The augmentations that have a name."""
+
+
+def preset(name: str) -> Augmentation:
+    """The preset called `name`.
+
+    Raises:
+        InputError: If there is none; it offers the nearest.
+    """
+    if name not in PRESETS:
+        raise unknown_name("view preset", name, PRESETS)
+    return PRESETS[name]

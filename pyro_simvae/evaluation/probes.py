@@ -1,0 +1,102 @@
+"""What a representation knows: how well simple predictors read labels and generative factors from it."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from pyro_simvae.evaluation.classifiers import knn_accuracy, linear_accuracy, mlp_accuracy
+from pyro_simvae.evaluation.features import Features, Labels, Prepared, Targets, check_labels, check_targets
+from pyro_simvae.evaluation.regressors import knn_r2, linear_r2
+
+__all__ = ["Features", "Labels", "Targets", "classify", "probe_factors", "regress"]
+
+
+def classify(features: Features, labels: Labels, seed: int = 0) -> dict[str, float]:
+    """Test accuracies of three classifiers, in [0, 1].
+
+    k-NN (k = 15) reads the features as they are; the others read them standardised by train. The penalty of the
+    logistic regression, the weight decay of the MLP and its last epoch are chosen by valid accuracy.
+
+    Args:
+        features: each split `(M, F)`.
+        labels: each split `(M,)`.
+        seed: of the MLP's initial weights and batches; the other two are deterministic.
+
+    Returns:
+        {"knn", "linear", "mlp"}.
+
+    Raises:
+        InputError: Labels and features do not match, a class is missing from train, train has fewer than 15 items or
+            only one class, a split is empty, or a feature is not finite.
+    """
+    prepared = Prepared(features)
+    check_labels(labels, features, "labels")
+    return {
+        "knn": knn_accuracy(prepared, labels),
+        "linear": linear_accuracy(prepared, labels),
+        "mlp": mlp_accuracy(prepared, labels, seed),
+    }
+
+
+def regress(features: Features, targets: Targets) -> dict[str, float]:
+    """Test R² of two regressions, at most 1; several targets are averaged.
+
+    Args:
+        features: each split `(M, F)`.
+        targets: each split `(M,)` or `(M, T)`.
+
+    Returns:
+        {"linear", "knn"}: ridge regression on standardised features; the mean over the nearest train items. The
+        penalty and the number of neighbours are chosen by R² on valid.
+
+    Raises:
+        InputError: Targets and features do not match, train has fewer than 15 items, a split is empty, a split's
+            targets are constant, or a number is not finite.
+    """
+    prepared = Prepared(features)
+    check_targets(targets, features, "targets")
+    return {"linear": linear_r2(prepared, targets), "knn": knn_r2(prepared, targets)}
+
+
+def probe_factors(
+    features: Features, factors: Mapping[str, Labels | Targets], periods: Mapping[str, float]
+) -> dict[str, dict[str, float]]:
+    """How well each known factor can be read: accuracy if it is categorical (integers), R² if it is continuous.
+
+    A periodic factor f is predicted as the point (cos, sin)(2π f / period), since its two ends are the same place.
+
+    Args:
+        features: each split `(M, F)`.
+        factors: by name; each split `(M,)`, int64 or float32.
+        periods: the period of each factor that goes round; others in it are ignored.
+
+    Returns:
+        {factor: {"linear", "knn"}}.
+
+    Raises:
+        InputError: As `classify` and `regress`, naming the factor.
+    """
+    # One search for neighbours and one scaling serve every factor.
+    prepared = Prepared(features)
+    scores = {}
+    for name, values in factors.items():
+        if np.issubdtype(values.train.dtype, np.integer):
+            labels = Labels(*values)
+            check_labels(labels, features, f"factor {name!r}")
+            scores[name] = {
+                "linear": linear_accuracy(prepared, labels),
+                "knn": knn_accuracy(prepared, labels),
+            }
+        else:
+            targets = Targets(*values)
+            if name in periods:
+                targets = Targets(*(on_circle(split, periods[name]) for split in values))
+            check_targets(targets, features, f"values of factor {name!r}")
+            scores[name] = {"linear": linear_r2(prepared, targets), "knn": knn_r2(prepared, targets)}
+    return scores
+
+
+def on_circle(values: np.ndarray, period: float) -> np.ndarray:
+    """values: `(M,)`. Returns (cos, sin) of the angle that each has on a circle of length `period`, `(M, 2)`."""
+    angle = 2 * np.pi * values / period
+    return np.stack([np.cos(angle), np.sin(angle)], axis=1)

@@ -1,0 +1,35 @@
+"""The regressions that probe a representation. Whatever they choose, they choose on valid; each scores test once."""
+
+import numpy as np
+from sklearn.linear_model import Ridge
+from sklearn.metrics import r2_score
+
+from pyro_simvae.evaluation.features import MOST_NEIGHBOURS, NUM_NEIGHBOURS, Prepared, Targets
+
+PENALTIES = (1e4, 1e3, 1e2, 1e1, 1.0)
+"""alpha of the ridge regression, strongest first: on a tie the simpler regression wins."""
+
+NEIGHBOURS = (MOST_NEIGHBOURS, NUM_NEIGHBOURS, 5)
+"""k of the k-NN regression, smoothest first."""
+
+
+def knn_r2(prepared: Prepared, targets: Targets) -> float:
+    """Test R² of the mean over the k nearest train items (Euclidean, unscaled); k = 5, 15 or 45."""
+    available = prepared.valid_neighbours.shape[1]
+    choices = [count for count in NEIGHBOURS if count <= available]
+
+    def predicted(neighbours: np.ndarray, count: int) -> np.ndarray:
+        return targets.train[neighbours[:, :count]].mean(axis=1)
+
+    scores = [r2_score(targets.valid, predicted(prepared.valid_neighbours, count)) for count in choices]
+    chosen = choices[int(np.argmax(scores))]
+    return float(r2_score(targets.test, predicted(prepared.test_neighbours, chosen)))
+
+
+def linear_r2(prepared: Prepared, targets: Targets) -> float:
+    """Test R² of ridge regression on standardised features."""
+    features = prepared.scaled
+    fitted = [Ridge(alpha=penalty).fit(features.train, targets.train) for penalty in PENALTIES]
+    scores = [r2_score(targets.valid, model.predict(features.valid)) for model in fitted]
+    chosen = fitted[int(np.argmax(scores))]
+    return float(r2_score(targets.test, chosen.predict(features.test)))

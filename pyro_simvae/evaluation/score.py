@@ -1,0 +1,92 @@
+"""Scoring a fitted guide: probes on its latent, beside raw input and the untrained guide."""
+
+import math
+from typing import Any
+
+import numpy as np
+from pyro import poutine
+from rich.console import Console
+from torch import Tensor, nn
+
+from pyro_simvae.data import Splits, Views
+from pyro_simvae.evaluation.probes import Features, Labels, Targets, classify, probe_factors
+from pyro_simvae.evaluation.representations import raw, represent
+from pyro_simvae.local_params import local_params
+
+PERIODS = {"hue": 1.0, "rotation": 2 * math.pi}
+"""The factors that go round, with the length of a round."""
+
+
+class LatentEncoder(nn.Module):
+    """Loc and scale of q(z | x) for single views, from any guide.
+
+    Args:
+        guide: its `latent(x)` is asked where it has one; otherwise its site "z" is traced.
+    """
+
+    def __init__(self, guide: nn.Module) -> None:
+        super().__init__()
+        self.guide = guide
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x: `(n, *event)`. Returns loc and scale, each `(n, D)`."""
+        groups = x.unsqueeze(1)
+        with local_params(self.guide):
+            if hasattr(self.guide, "latent"):
+                latent = self.guide.latent(groups)
+            else:
+                latent = poutine.trace(self.guide).get_trace(groups).nodes["z"]["fn"]
+        return latent.mean.squeeze(1), latent.stddev.squeeze(1)
+
+
+def score(
+    splits: Splits, views: Views, guide: nn.Module, untrained: nn.Module, seed: int, console: Console
+) -> dict[str, Any]:
+    """Probe scores of the latent loc ("z"), of raw input and of the untrained guide's loc, all without augmentation.
+
+    Args:
+        splits: the data; all on one device with the guides. Without labels and factors the result is empty.
+        views: its plain form makes what is represented.
+        guide, untrained: the fitted guide, and one with its initial weights.
+        seed: of the probes.
+        console: gets a line for each representation before it is probed.
+
+    Returns:
+        {"z": {"knn", "linear", "mlp", "factors": {factor: {"linear", "knn"}}}, "raw": {...}, "untrained": {...}}.
+        "factors" only where the data has them.
+
+    Raises:
+        InputError: labels or factors that cannot be probed.
+    """
+    labels = None
+    if all(split.labels is not None for split in splits):
+        labels = Labels(*(_array(split.labels) for split in splits))
+    factors = {
+        name: (Labels if _is_categorical(column) else Targets)(*(_array(split.factors[name]) for split in splits))
+        for name, column in splits.train.factors.items()
+    }
+    if labels is None and not factors:
+        console.print("no labels and no known factors: nothing to probe, the ELBO only", highlight=False)
+        return {}
+    makers = {
+        "z": lambda split: represent(LatentEncoder(guide), split, views.plain),
+        "raw": lambda split: raw(split, views.plain),
+        "untrained": lambda split: represent(LatentEncoder(untrained), split, views.plain),
+    }
+    scores: dict[str, Any] = {}
+    for name, make in makers.items():
+        console.print(f"probing {name} ...", highlight=False)
+        features = Features(*(make(split) for split in splits))
+        scores[name] = {} if labels is None else classify(features, labels, seed)
+        if factors:
+            scores[name]["factors"] = probe_factors(features, factors, PERIODS)
+    return scores
+
+
+def _array(values: Tensor | None) -> np.ndarray:
+    assert values is not None
+    return values.numpy()
+
+
+def _is_categorical(column: Tensor) -> bool:
+    return not column.is_floating_point()

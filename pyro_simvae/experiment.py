@@ -1,0 +1,173 @@
+"""An experiment: the configuration that a run folder stores, and the objects that it stands for."""
+
+import itertools
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+from torch import nn
+
+from pyro_simvae import components
+from pyro_simvae.components import Spec
+from pyro_simvae.data import Dataset, Splits, Views, preset
+from pyro_simvae.errors import InputError, unknown_name
+from pyro_simvae.inference import rng
+from pyro_simvae.inference.elbo import LedgerELBO
+from pyro_simvae.inference.files import write_text
+from pyro_simvae.inference.settings import Hardware, Training
+from pyro_simvae.likelihoods import Likelihood
+from pyro_simvae.sites import check_story
+
+
+@dataclass(frozen=True)
+class Config:
+    """What a fit was asked for; `pyro_simvae.commands.fit` says what each entry means."""
+
+    data: Spec
+    views: str | None
+    network: Spec
+    likelihood: Spec
+    model: Spec
+    guide: Spec
+    latent_dim: int
+    training: Training
+    hardware: Hardware
+    seed: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values; every component as {"class_path", "init_args"}."""
+        plain = asdict(self)
+        return {key: components.normalize(key, v) if key in components.KNOWN else v for key, v in plain.items()}
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> "Config":
+        """Raises InputError at an unknown or missing entry."""
+        plain = {key: value for key, value in plain.items() if key not in ("out", "resume")}
+        names = list(cls.__dataclass_fields__)
+        for name in plain:
+            if name not in names:
+                raise unknown_name("entry of the config", name, names)
+        try:
+            settings = {"training": Training(**plain["training"]), "hardware": Hardware(**plain["hardware"])}
+            return cls(**{**plain, **settings})
+        except (KeyError, TypeError) as error:
+            raise InputError(f"the config is not one that fit wrote ({error}): fit anew") from error
+
+
+class Experiment(NamedTuple):
+    """The objects of a `Config`, untrained."""
+
+    dataset: Dataset
+    splits: Splits
+    views: Views
+    pair: LedgerELBO
+
+    @property
+    def model(self) -> nn.Module:
+        return self.pair.model
+
+    @property
+    def guide(self) -> nn.Module:
+        return self.pair.guide
+
+
+def build(config: Config) -> Experiment:
+    """Reads the data and makes the pair, initialized from the config's seed.
+
+    Raises:
+        InputError: whatever in the config cannot be used.
+    """
+    if config.latent_dim < 1:
+        raise InputError(f"latent_dim is {config.latent_dim}: give 1 or more")
+    dataset: Dataset = components.build("data", config.data)
+    splits = dataset.load()
+    event_shape = splits.train.event_shape
+    views = Views(preset(config.views or dataset.views), event_shape)
+    return Experiment(dataset, splits, views, build_pair(config, event_shape))
+
+
+def build_pair(config: Config, event_shape: tuple[int, ...]) -> LedgerELBO:
+    """The story and its guide, initialized from the config's seed. Raises InputError where they do not fit."""
+    with rng.isolated(config.seed):
+        network = components.build("network", config.network)
+        encoder = network.encoder(event_shape, config.latent_dim)
+        decoder = network.decoder(event_shape, config.latent_dim)
+        likelihood: Likelihood = components.build("likelihood", config.likelihood, decoder=decoder)
+        model = components.build("model", config.model, likelihood=likelihood, latent_dim=config.latent_dim)
+        check_story(model, config.latent_dim, config.training.num_views)
+        guide = components.build("guide", config.guide, model=model, encoder=encoder)
+    return LedgerELBO(model, guide)
+
+
+# -- the run folder ---------------------------------------------------------------------------------------------
+
+
+def free_folder(out: str | None, config: Config) -> Path:
+    """Where a new run may go: `out`, or else the next free runs/DATA-MODEL-NUMBER.
+
+    Raises:
+        InputError: `out` is already used.
+    """
+    if out is None:
+        data, model = (components.normalize(kind, getattr(config, kind))["class_path"] for kind in ("data", "model"))
+        name = "-".join(path.rpartition(":")[2].rpartition(".")[2].lower() for path in (data, model))
+        return next(path for i in itertools.count(1) if not (path := Path("runs") / f"{name}-{i}").exists())
+    folder = Path(out)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(
+            f"{folder} is already used: choose another --out, or go on with that run by adding --resume true"
+        )
+    return folder
+
+
+def create_run(folder: Path, config: Config) -> None:
+    """Makes the run folder with config.yaml and a copy of every file of the user's that the config names."""
+    for name in ("checkpoints", "figures"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    for kind, path in _user_files(config).items():
+        shutil.copyfile(path, folder / f"{kind}.py")
+    write_text(folder / "config.yaml", yaml.safe_dump({**config.to_dict(), "out": str(folder)}, sort_keys=False))
+
+
+def read_run(folder: Path) -> Config:
+    """The config of a run folder, with the user's files as they were when the run began.
+
+    Raises:
+        InputError: the folder is no run.
+    """
+    path = folder / "config.yaml"
+    if not path.is_file():
+        raise InputError(f"{folder} is no run folder (it has no config.yaml): give the --out of an earlier fit")
+    try:
+        config = Config.from_dict(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except yaml.YAMLError as error:
+        raise InputError(f"{path} is not valid YAML: restore it from a copy, or fit anew") from error
+    copies: dict[str, Any] = {}
+    for kind in _user_files(config):
+        spec = components.normalize(kind, getattr(config, kind))
+        class_name = spec["class_path"].rpartition(":")[2]
+        copies[kind] = {**spec, "class_path": f"{folder / f'{kind}.py'}:{class_name}"}
+    return replace(config, **copies)
+
+
+def differences(old: Config, new: Config) -> list[str]:
+    """Entries in which a resumed run's config may not differ from the one that it began with."""
+    before, after = old.to_dict(), new.to_dict()
+    for plain in (before, after):
+        # A longer fit, another machine and another place of the story's file are no other experiment.
+        del plain["hardware"], plain["training"]["epochs"]
+        for kind in components.KNOWN:
+            plain[kind]["class_path"] = plain[kind]["class_path"].rpartition(":")[2]
+    return sorted(key for key in before if before[key] != after[key])
+
+
+def _user_files(config: Config) -> dict[str, Path]:
+    paths = {}
+    for kind in components.KNOWN:
+        path, _, _ = components.normalize(kind, getattr(config, kind))["class_path"].rpartition(":")
+        if path.endswith(".py"):
+            paths[kind] = Path(path)
+    return paths

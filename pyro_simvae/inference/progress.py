@@ -1,0 +1,69 @@
+"""What a fit shows while it runs: a bar with rate, time left and terms; a line an epoch that stays."""
+
+import math
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from pyro_simvae.inference.elbo import Ledger
+
+REFRESH = 20
+"""Steps between two readings of the loss: reading it waits for the device."""
+
+
+class Progress:
+    """Use as a context manager. Where the output is no terminal, only the lines appear."""
+
+    def __init__(self, console: Console, epochs: int, epochs_done: int = 0) -> None:
+        self.console = console
+        self.bar = Bar(
+            TextColumn("epoch {task.fields[epoch]}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]} groups/s, whole fit"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[terms]}"),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self.epochs = epochs
+        self.epochs_done = epochs_done
+        self.task = self.bar.add_task("fit", total=None, epoch=f"1/{epochs}", rate="", terms="")
+
+    def __enter__(self) -> "Progress":
+        self.bar.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bar.__exit__(kind, value, trace)
+
+    def step(self, epoch: int, step: int, steps: int, rate: float, ledger: Ledger, num_groups: int) -> None:
+        """After each step; `rate` in groups a second."""
+        if self.bar.disable or (step % REFRESH and step != steps):
+            return
+        terms = f"ELBO {float(ledger.elbo) / num_groups:.1f} = " + " ".join(
+            f"{'-' if name.startswith('log_q') else '+'} {name} {float(value) / num_groups:.1f}"
+            for name, value in ledger.terms.items()
+        )
+        self.bar.update(
+            self.task,
+            completed=epoch * steps + step,
+            total=self.epochs * steps,
+            epoch=f"{epoch + 1}/{self.epochs}",
+            rate=f"{rate:.0f}",
+            terms=terms,
+        )
+
+    def epoch(self, row: dict[str, float], epochs: int, rate: float) -> None:
+        """After each epoch: its line."""
+        width = int(math.log10(epochs)) + 1
+        self.console.print(
+            f"epoch {row['epoch']:>{width}.0f}/{epochs}  ELBO train {row['train/elbo']:.2f}  "
+            f"valid {row['valid/elbo']:.2f}  log p(x|z) {row['valid/log_p/x']:.2f}  nats a group, {rate:.0f} groups/s",
+            highlight=False,
+        )

@@ -1,0 +1,67 @@
+"""The settings of a fit: how the objective is optimized, and on what."""
+
+from dataclasses import dataclass, fields
+from typing import Literal
+
+from pyro_simvae.checks import positive
+from pyro_simvae.errors import InputError
+
+
+@dataclass(frozen=True)
+class Training:
+    """How the ELBO is optimized.
+
+    Args:
+        epochs: passes over the training groups.
+        num_groups: N, groups a step.
+        num_views: J, views a group.
+        learning_rate: Adam's step size.
+        adam_eps: Adam's ε. Losses are in nats a group, so their gradients are large beside 1e-8.
+        weight_decay: decoupled from the gradient, as in AdamW.
+        schedule: "constant", or "cosine" from the learning rate to zero over the whole fit.
+        gradient_clip: largest norm of the gradient, nats a group; none by default.
+        likelihood_weight: multiplies log p(x|z) in the objective. The true ELBO is logged beside it.
+        kl_weight: multiplies the latent terms Σ (log p - log q) in the objective: the β of a β-VAE.
+        kl_warmup: epochs over which kl_weight rises linearly from zero. Without it dimensions collapse where
+            the decoder is nearly noiseless.
+        patience: stop when the validation objective has not improved for so many epochs; never by default.
+        checkpoint_steps: write a checkpoint every so many steps, besides the one after each epoch.
+    """
+
+    epochs: int = 20
+    num_groups: int = 64
+    num_views: int = 2
+    learning_rate: float = 1e-3
+    adam_eps: float = 1e-8
+    weight_decay: float = 0.0
+    schedule: Literal["constant", "cosine"] = "constant"
+    gradient_clip: float | None = None
+    likelihood_weight: float = 1.0
+    kl_weight: float = 1.0
+    kl_warmup: float = 0.0
+    patience: int | None = None
+    checkpoint_steps: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("learning_rate", "adam_eps", "likelihood_weight", "kl_weight"):
+            positive(f"training.{name}", getattr(self, name), finite=True)
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name in ("epochs", "num_groups", "num_views", "patience", "checkpoint_steps", "gradient_clip"):
+                if value is not None and not value > 0:
+                    raise InputError(f"training.{field.name} is {value}: give 1 or more")
+            elif field.name in ("weight_decay", "kl_warmup") and not value >= 0:
+                raise InputError(f"training.{field.name} is {value}: give 0 or more")
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """Where a fit runs.
+
+    Args:
+        accelerator: "auto" takes a GPU where there is one.
+        precision: "32", "tf32" (float32 with TensorFloat-32 matrix products) or "bf16-mixed".
+    """
+
+    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    precision: Literal["32", "tf32", "bf16-mixed"] = "32"

@@ -1,0 +1,284 @@
+"""The SVI loop: explicit steps on Lightning Fabric, from any point to any other, bit for bit."""
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyro
+import torch
+from lightning.fabric import Fabric
+from torch import Tensor
+
+from pyro_simvae.data import Split, Views
+from pyro_simvae.errors import InputError
+from pyro_simvae.inference import rng
+from pyro_simvae.inference.elbo import Ledger, LedgerELBO
+from pyro_simvae.inference.files import CHECKPOINT_FORMAT, load_checkpoint, save_checkpoint, write_csv
+from pyro_simvae.inference.progress import Progress
+from pyro_simvae.inference.settings import Training
+
+Row = dict[str, float]
+
+
+class SVI:
+    """Fits a (model, guide) pair to groups of views.
+
+    A fit's whole state is its weights, the optimizer's, the random states, its position in the epoch's
+    order and the rows of its metrics; `save` and `restore` carry exactly these.
+
+    Args:
+        elbo: the pair.
+        train, valid: groups to fit and to validate on.
+        views: augmentation of one image into J views.
+        training: settings.
+        fabric: device and precision; launched.
+        folder: gets `metrics.csv` and `checkpoints/{last,best}.ckpt`.
+        seed: of the order of each epoch.
+
+    Raises:
+        InputError: fewer training groups than one batch.
+    """
+
+    def __init__(
+        self,
+        elbo: LedgerELBO,
+        train: Split,
+        valid: Split,
+        views: Views,
+        training: Training,
+        fabric: Fabric,
+        folder: Path,
+        seed: int = 0,
+    ) -> None:
+        if len(train) < training.num_groups:
+            raise InputError(
+                f"the training set has {len(train)} groups, fewer than a batch of {training.num_groups}: "
+                "lower --training.num_groups"
+            )
+        self.elbo = elbo
+        self.training = training
+        self.fabric = fabric
+        self.folder = folder
+        self.seed = seed
+        self.train, self.valid = train.to(fabric.device), valid.to(fabric.device)
+        self.views = views.to(fabric.device)
+        parameters = [p for p in elbo.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(
+            parameters,
+            lr=training.learning_rate,
+            eps=training.adam_eps,
+            weight_decay=training.weight_decay,
+            fused=fabric.device.type in ("cpu", "cuda"),
+        )
+        self.module, self.optimizer = fabric.setup(elbo, optimizer)
+        self.steps_per_epoch = len(train) // training.num_groups
+        self.epoch = 0
+        self.step = 0  # within the epoch
+        self.sums: dict[str, Tensor] = {}
+        self.rows: list[Row] = []
+        self.best = -math.inf
+        self.stale_epochs = 0
+
+    # -- the loop -----------------------------------------------------------------------------------------------
+
+    def run(self, progress: Progress) -> None:
+        """Goes on from the present position to the last epoch, or until patience ends or Ctrl-C asks to stop.
+
+        Raises:
+            InputError: a non-finite loss; the message names the site, and the last good checkpoint stays.
+            KeyboardInterrupt: after Ctrl-C, once the step is finished and its checkpoint written.
+        """
+        with _stop_on_interrupt() as interrupted:
+            while self.epoch < self.training.epochs and not self._out_of_patience():
+                self._epoch(progress, interrupted)
+
+    def _epoch(self, progress: Progress, interrupted: Callable[[], bool]) -> None:
+        start, done = time.perf_counter(), 0
+        generator = torch.Generator().manual_seed(1_000_003 * self.seed + self.epoch)
+        order = torch.randperm(len(self.train), generator=generator)
+        size = self.training.num_groups
+        order = order[self.step * size : self.steps_per_epoch * size]
+        self.module.train()
+        # Pyro's checks ran on the first batch (`check_pair`); here they would only cost time.
+        with pyro.validation_enabled(False):
+            for batch in self.train.batches(order, size, self.training.num_views):
+                x, _ = self.views(batch.images, self.training.num_views)
+                ledger = self._step(x)
+                self.step += 1
+                done += size
+                progress.step(self.epoch, self.step, self.steps_per_epoch, done / (time.perf_counter() - start), ledger, size)
+                if interrupted():
+                    self.save("last")
+                    raise KeyboardInterrupt
+                if self.training.checkpoint_steps and self.step % self.training.checkpoint_steps == 0:
+                    self.save("last")
+            self._close_epoch(progress, done / (time.perf_counter() - start))
+
+    def _step(self, x: Tensor) -> Ledger:
+        position = self.epoch + self.step / self.steps_per_epoch
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.training.learning_rate * self._learning_rate_factor(position)
+        ledger = self.module(x, self.training.likelihood_weight, self._kl_weight(position))
+        self._check_finite(ledger)
+        self.fabric.backward(-ledger.objective / len(x))
+        if self.training.gradient_clip is not None:
+            self.fabric.clip_gradients(self.module, self.optimizer, max_norm=self.training.gradient_clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        for name, value in _named(ledger).items():
+            self.sums[name] = self.sums.get(name, 0.0) + value / len(x)
+        return ledger
+
+    def _close_epoch(self, progress: Progress, rate: float) -> None:
+        row: Row = {"epoch": self.epoch + 1, "kl_weight": self._kl_weight(self.epoch + 1)}
+        row |= {f"train/{name}": float(value) / self.steps_per_epoch for name, value in self.sums.items()}
+        row |= {f"valid/{name}": value for name, value in self.validate(self.valid).items()}
+        self.rows.append(row)
+        self.epoch, self.step, self.sums = self.epoch + 1, 0, {}
+        better = row["valid/objective"] > self.best
+        self.best = max(self.best, row["valid/objective"])
+        self.stale_epochs = 0 if better else self.stale_epochs + 1
+        if better:
+            self.save("best")
+        self.save("last")
+        self.fabric.log_dict({k: v for k, v in row.items() if k != "epoch"}, step=self.epoch)
+        progress.epoch(row, self.training.epochs, rate)
+
+    def validate(self, split: Split, seed: int = 0) -> Row:
+        """The ledger's terms on a split, nats a group, with the final weights of the objective.
+
+        The same `seed` gives the same views and draws, so that epochs and runs differ by their weights only.
+
+        Raises:
+            InputError: a non-finite term.
+        """
+        size = self.training.num_groups
+        sums: Row = {}
+        self.module.eval()
+        with rng.isolated(seed), torch.no_grad():
+            for batch in split.batches(torch.arange(len(split)), size, self.training.num_views):
+                x, _ = self.views(batch.images, self.training.num_views)
+                ledger = self.module(x, self.training.likelihood_weight, self.training.kl_weight)
+                self._check_finite(ledger)
+                for name, value in _named(ledger).items():
+                    sums[name] = sums.get(name, 0.0) + float(value)
+        self.module.train()
+        return {name: value / len(split) for name, value in sums.items()}
+
+    # -- schedules ----------------------------------------------------------------------------------------------
+
+    def _kl_weight(self, position: float) -> float:
+        """β at a position in epochs."""
+        warmup = self.training.kl_warmup
+        return self.training.kl_weight * (min(1.0, position / warmup) if warmup > 0 else 1.0)
+
+    def _learning_rate_factor(self, position: float) -> float:
+        if self.training.schedule == "constant":
+            return 1.0
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, position / self.training.epochs)))
+
+    def _out_of_patience(self) -> bool:
+        return self.training.patience is not None and self.stale_epochs >= self.training.patience
+
+    def _check_finite(self, ledger: Ledger) -> None:
+        if ledger.objective.isfinite():
+            return
+        bad = [name for name, value in ledger.terms.items() if not value.isfinite()] or ["objective"]
+        kept = self.folder / "checkpoints" / "last.ckpt"
+        state = f"the last good checkpoint is {kept}" if kept.exists() else "no epoch was finished"
+        raise InputError(
+            f"{bad[0]} is not finite at epoch {self.epoch + 1}, step {self.step + 1}; {state}: "
+            "lower --training.learning_rate, or set --training.gradient_clip or --training.kl_warmup"
+        )
+
+    # -- state --------------------------------------------------------------------------------------------------
+
+    def save(self, name: str) -> None:
+        """Writes `checkpoints/NAME.ckpt` and `metrics.csv`, each atomically."""
+        state = {
+            "format": CHECKPOINT_FORMAT,
+            "weights": self.elbo.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "rng": rng.get_state(),
+            "epoch": self.epoch,
+            "step": self.step,
+            "sums": self.sums,
+            "rows": self.rows,
+            "best": self.best,
+            "stale_epochs": self.stale_epochs,
+        }
+        save_checkpoint(self.folder / "checkpoints" / f"{name}.ckpt", state)
+        if name == "last" and self.rows:
+            write_csv(self.folder / "metrics.csv", self.rows)
+
+    def restore(self, name: str) -> None:
+        """Reads `checkpoints/NAME.ckpt`. Raises InputError where it does not fit this pair."""
+        path = self.folder / "checkpoints" / f"{name}.ckpt"
+        state = load_checkpoint(path)
+        load_weights(self.elbo, state["weights"], path)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.epoch, self.step = state["epoch"], state["step"]
+        self.sums = {key: value.to(self.fabric.device) for key, value in state["sums"].items()}
+        self.rows, self.best, self.stale_epochs = state["rows"], state["best"], state["stale_epochs"]
+        rng.set_state(state["rng"])
+
+
+def load_weights(elbo: LedgerELBO, weights: dict[str, Any], path: Path) -> None:
+    """Loads a state dict. Raises InputError where its names or shapes are another pair's."""
+    try:
+        elbo.load_state_dict(weights)
+    except RuntimeError as error:
+        raise InputError(
+            f"{path} holds the weights of another story, guide or network: use the config it was written with"
+        ) from error
+
+
+def check_pair(elbo: LedgerELBO, x: Tensor) -> None:
+    """Runs the pair once on one batch with Pyro's checks on.
+
+    Args:
+        x: `(N, J, *event)`.
+
+    Raises:
+        InputError: latent sites that only one of the two has.
+    """
+    with pyro.validation_enabled(True), torch.no_grad():
+        terms = elbo(x).terms
+    observed = {"x"}
+    model = {name.removeprefix("log_p/") for name in terms if name.startswith("log_p/")} - observed
+    guide = {name.removeprefix("log_q/") for name in terms if name.startswith("log_q/")}
+    if missing := sorted(model - guide):
+        raise InputError(f"the guide does not sample the story's site {missing[0]!r}: add it to the guide")
+    if extra := sorted(guide - model):
+        raise InputError(f"the guide samples {extra[0]!r}, which the story does not have: remove it from the guide")
+
+
+def _named(ledger: Ledger) -> dict[str, Tensor]:
+    return {"objective": ledger.objective.detach(), "elbo": ledger.elbo, **ledger.terms}
+
+
+@contextmanager
+def _stop_on_interrupt() -> Iterator[Callable[[], bool]]:
+    """Whether Ctrl-C was pressed: the loop asks after each step, so that no step is left half done."""
+    pressed = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield pressed.is_set  # only the main thread may handle signals
+        return
+    before = signal.signal(signal.SIGINT, lambda *_: pressed.set())
+    try:
+        yield pressed.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def first_views(split: Split, views: Views, num_groups: int, num_views: int) -> Tensor:
+    """Views of a split's first groups, `(N, J, *event)`."""
+    order = torch.arange(min(num_groups, len(split)))
+    (batch,) = islice(split.batches(order, len(order), num_views), 1)
+    return views(batch.images, num_views)[0]

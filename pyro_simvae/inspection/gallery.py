@@ -1,0 +1,101 @@
+"""The pictures of a run: what the story reconstructs, dreams and represents."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from pyro import poutine
+from torch import Tensor, nn
+
+from pyro_simvae.conjugate import is_flat
+from pyro_simvae.data import Splits, Views
+from pyro_simvae.evaluation.representations import represent
+from pyro_simvae.evaluation.score import LatentEncoder
+from pyro_simvae.inference import rng
+from pyro_simvae.inference.elbo import LedgerELBO
+from pyro_simvae.inference.svi import first_views
+from pyro_simvae.inspection import figures
+from pyro_simvae.local_params import local_params
+
+Arrays = dict[str, np.ndarray]
+
+
+def draw_prior(model: nn.Module, num_groups: int, num_views: int) -> Arrays:
+    """One draw from the story's prior.
+
+    Returns:
+        "x" `(N, J, *event)`, the mean of each view given its latent, and every latent site by name.
+
+    Raises:
+        InputError: flat content, which is improper.
+    """
+    with local_params(model), torch.no_grad(), _evaluating(model):
+        trace = poutine.trace(model).get_trace(num_groups=num_groups, num_views=num_views)
+    sites = {name: site for name, site in trace.nodes.items() if site["type"] == "sample"}
+    plates = {frame.name for site in sites.values() for frame in site["cond_indep_stack"]}
+    draws = {name: site["value"] for name, site in sites.items() if name not in plates and name != "x"}
+    return {"x": sites["x"]["fn"].mean.cpu().numpy()} | {name: value.cpu().numpy() for name, value in draws.items()}
+
+
+def reconstruct(pair: LedgerELBO, x: Tensor) -> np.ndarray:
+    """The mean of p(x | z) at one draw of z from the guide, `(N, J, *event)`."""
+    with local_params(pair), torch.no_grad(), _evaluating(pair):
+        guide_trace = poutine.trace(pair.guide).get_trace(x)
+        trace = poutine.trace(poutine.replay(pair.model, trace=guide_trace)).get_trace(x)
+        return trace.nodes["x"]["fn"].mean.cpu().numpy()
+
+
+def prior_figure(draws: Mapping[str, np.ndarray], path: Path) -> None:
+    """A row a group, its views beside each other. Nothing where views are not images."""
+    if draws["x"].ndim == 5:
+        title = "Views drawn from one content (a row each)" if "content" in draws else "Samples from the prior"
+        figures.save(figures.image_grid(draws["x"], title), path)
+
+
+def fit_figures(
+    pair: LedgerELBO, splits: Splits, views: Views, classes: list[str] | None, rows: list[dict[str, float]], folder: Path
+) -> list[str]:
+    """Draws what a fit shows at its end into `folder`.
+
+    Returns:
+        What was left out, with the reason, a line each.
+    """
+    left_out = []
+    figures.save(figures.ledger(rows), folder / "ledger.png")
+    with rng.isolated(0):
+        if len(splits.valid.event_shape) == 3:
+            x = first_views(splits.valid, views, 10, 2).to(next(pair.parameters()).device)
+            figures.save(figures.reconstructions(x.cpu().numpy(), reconstruct(pair, x)), folder / "reconstructions.png")
+            if is_flat(getattr(pair.model, "content_scale", 1.0)):
+                left_out.append("prior samples: flat content is improper, there is nothing to draw")
+            else:
+                draws = draw_prior(pair.model, 64, 1)
+                grid = draws["x"].reshape(8, 8, *splits.valid.event_shape)
+                figures.save(figures.image_grid(grid, "Samples from the prior"), folder / "prior.png")
+                if "content" in draws:
+                    prior_figure(draw_prior(pair.model, 8, 8), folder / "one_content.png")
+        else:
+            left_out.append("reconstructions and samples: the views are vectors, not images")
+    z = represent(LatentEncoder(pair.guide), splits.valid, views.plain)
+    labels = None if splits.valid.labels is None else splits.valid.labels.numpy()
+    figures.save(figures.latent_scatter(z, labels, classes), folder / "latents.png")
+    style = getattr(pair.model, "style_scale", None)
+    if isinstance(style, Tensor) and style.numel() > 1:
+        figures.save(figures.style_scales(style.detach().cpu().numpy()), folder / "style_scales.png")
+    return left_out
+
+
+class _evaluating:
+    """A module in eval mode for a while."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+
+    def __enter__(self) -> None:
+        self.training = self.module.training
+        self.module.eval()
+
+    def __exit__(self, *_: object) -> None:
+        self.module.train(self.training)
+

@@ -1,0 +1,108 @@
+"""Likelihoods p(x | z): a decoder, and the family its output parametrizes. All are normalized densities of x."""
+
+from abc import ABC, abstractmethod
+from typing import Protocol
+
+import torch
+from pyro import distributions as dist
+from torch import Tensor, nn
+
+from pyro_simvae.distributions import Decoded
+from pyro_simvae.errors import InputError
+
+
+class Decoder(Protocol):
+    """A network from latents `(*batch, D)` to the parameters of a view, `(*batch, *event_shape)`."""
+
+    event_shape: torch.Size
+
+    def __call__(self, z: Tensor) -> Tensor: ...
+
+
+class Likelihood(nn.Module, ABC):
+    """p(x | z). Calling it states the distribution; the decoder runs when that distribution is first used.
+
+    Args:
+        decoder: from `(*batch, D)` to `(*batch, *event_shape)`, any real numbers.
+    """
+
+    def __init__(self, decoder: Decoder) -> None:
+        super().__init__()
+        self.decoder = decoder
+
+    def forward(self, z: Tensor) -> Decoded:
+        """z: `(N, J, D)`. Returns a distribution with batch shape `(N, J)`, event shape `event_shape`."""
+        shape = self.decoder.event_shape
+
+        def decode() -> dist.TorchDistribution:
+            # Densities are summed over thousands of pixels: keep them in the latents' precision under autocast.
+            return self.pixels(self.decoder(z).to(z.dtype)).to_event(len(shape))
+
+        return Decoded(decode, z.shape[:-1], shape)
+
+    @abstractmethod
+    def pixels(self, decoded: Tensor) -> dist.TorchDistribution:
+        """The distribution of each pixel, batch shape as `decoded`."""
+
+    @abstractmethod
+    def check(self, x: Tensor) -> None:
+        """Raises InputError where `x` lies outside the support."""
+
+
+class Bernoulli(Likelihood):
+    """Pixels that are 0 or 1; the decoder gives logits."""
+
+    def pixels(self, decoded: Tensor) -> dist.TorchDistribution:
+        return dist.Bernoulli(logits=decoded, validate_args=False)
+
+    def check(self, x: Tensor) -> None:
+        if not ((x == 0) | (x == 1)).all():
+            raise InputError(
+                "the bernoulli likelihood is a density of pixels that are 0 or 1, and these are not: "
+                "use views with a threshold, or --likelihood continuous_bernoulli"
+            )
+
+
+class ContinuousBernoulli(Likelihood):
+    """Pixels in [0, 1]; the decoder gives logits.
+
+    Source: Loaiza-Ganem and Cunningham 2019, *The continuous Bernoulli* (arXiv:1907.06845).
+    """
+
+    def pixels(self, decoded: Tensor) -> dist.TorchDistribution:
+        return dist.ContinuousBernoulli(logits=decoded, validate_args=False)
+
+    def check(self, x: Tensor) -> None:
+        if not ((x >= 0) & (x <= 1)).all():
+            raise InputError(
+                "the continuous_bernoulli likelihood is a density on [0, 1], and some values lie outside: "
+                "rescale the data, or use --likelihood normal"
+            )
+
+
+class Normal(Likelihood):
+    """Real values with one noise scale; the decoder gives the mean.
+
+    Args:
+        decoder: gives the mean.
+        scale: standard deviation of the noise, > 0, in units of a pixel; the initial value when learned.
+        learn_scale: whether the scale is a parameter.
+    """
+
+    def __init__(self, decoder: Decoder, scale: float = 0.1, learn_scale: bool = False) -> None:
+        super().__init__(decoder)
+        if not scale > 0:
+            raise InputError(f"likelihood scale is {scale}: give a positive number")
+        log_scale = torch.tensor(float(scale)).log()
+        self.log_scale: Tensor
+        if learn_scale:
+            self.log_scale = nn.Parameter(log_scale)
+        else:
+            self.register_buffer("log_scale", log_scale)
+
+    def pixels(self, decoded: Tensor) -> dist.TorchDistribution:
+        return dist.Normal(decoded, self.log_scale.to(decoded.dtype).exp(), validate_args=False)
+
+    def check(self, x: Tensor) -> None:
+        if not x.isfinite().all():
+            raise InputError("the data holds NaN or infinite values: clean them before fitting")

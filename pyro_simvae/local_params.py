@@ -1,0 +1,23 @@
+"""Running Pyro modules without the global parameter store."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pyro
+from pyro.nn import PyroModule
+from torch import nn
+
+
+@contextmanager
+def local_params(*modules: nn.Module) -> Iterator[None]:
+    """Inside, the modules' parameters are their own: Pyro's global store is neither read nor written.
+
+    Pyro prepares a module for this only if `module_local_params` was set when the module was made. Users make
+    stories under either setting, so what is missing is added here.
+    """
+    for module in modules:
+        for part in module.modules():
+            if isinstance(part, PyroModule) and not hasattr(part._pyro_context, "param_state"):
+                part._pyro_context.param_state = {"params": {}, "constraints": {}}
+    with pyro.settings.context(module_local_params=True):
+        yield

@@ -1,0 +1,75 @@
+"""What a network is here: a matched encoder and decoder whose sizes follow from the shape of a view."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pyro_simvae.errors import InputError
+
+
+class Network(ABC):
+    """A family of encoder and decoder, built for a view's shape."""
+
+    @abstractmethod
+    def encoder(self, event_shape: Sequence[int], latent_dim: int) -> "Encoder":
+        """Views `(*batch, *event_shape)` to loc and scale of the latent, each `(*batch, latent_dim)`."""
+
+    @abstractmethod
+    def decoder(self, event_shape: Sequence[int], latent_dim: int) -> "Decoder":
+        """Latents `(*batch, latent_dim)` to `(*batch, *event_shape)`, any real numbers."""
+
+
+class Encoder(nn.Module):
+    """Loc and scale of a mean-field Normal over the latent.
+
+    Args:
+        features: from `(n, *event_shape)` to `(n, num_features)`.
+        num_features: what `features` gives.
+        event_shape: shape of one view.
+        latent_dim: D.
+    """
+
+    def __init__(
+        self, features: nn.Module, num_features: int, event_shape: Sequence[int], latent_dim: int
+    ) -> None:
+        super().__init__()
+        self.features = features
+        self.head = nn.Linear(num_features, 2 * latent_dim)
+        self.event_shape = torch.Size(event_shape)
+        self.latent_dim = latent_dim
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x: `(*batch, *event_shape)`, all of them in one pass. Returns loc and scale > 0, `(*batch, D)`."""
+        batch_shape = x.shape[: x.dim() - len(self.event_shape)]
+        output = self.head(self.features(x.reshape(-1, *self.event_shape))).to(x.dtype)
+        loc, raw_scale = output.reshape(*batch_shape, 2 * self.latent_dim).chunk(2, -1)
+        return loc, F.softplus(raw_scale) + 1e-5
+
+
+class Decoder(nn.Module):
+    """Latents to views, whatever their batch shape.
+
+    Args:
+        layers: from `(n, D)` to `(n, *event_shape)` or its flattened form.
+        event_shape: shape of one view.
+    """
+
+    def __init__(self, layers: nn.Module, event_shape: Sequence[int]) -> None:
+        super().__init__()
+        self.layers = layers
+        self.event_shape = torch.Size(event_shape)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """z: `(*batch, D)`. Returns `(*batch, *event_shape)`."""
+        return self.layers(z.reshape(-1, z.shape[-1])).reshape(*z.shape[:-1], *self.event_shape)
+
+
+def image_shape(event_shape: Sequence[int], network: str) -> tuple[int, int, int]:
+    """(C, H, W) of a view. Raises InputError where a view is not an image."""
+    if len(event_shape) != 3:
+        raise InputError(f"--network {network} reads images, these views are vectors: use --network mlp")
+    channels, height, width = event_shape
+    return channels, height, width

@@ -1,0 +1,63 @@
+"""A small convolutional pair for images of 8 to 64 pixels a side."""
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from pyro_simvae.errors import InputError
+from pyro_simvae.networks.base import Decoder, Encoder, Network, image_shape
+
+
+class Conv(Network):
+    """Strided convolutions down to a quarter of the side or less, a hidden layer, and the mirror image up.
+
+    Args:
+        channels: channels after each convolution; every one halves the side.
+        hidden: width of the fully connected layer next to the latent.
+    """
+
+    def __init__(self, channels: Sequence[int] = (32, 64), hidden: int = 256) -> None:
+        if not channels or min(*channels, hidden) < 1:
+            raise InputError(f"channels are {list(channels)} and hidden {hidden}: give positive numbers")
+        self.channels = tuple(channels)
+        self.hidden = hidden
+
+    def _sides(self, height: int, width: int) -> list[tuple[int, int]]:
+        """The sides of the image after each halving, the image's own first."""
+        sides = [(height, width)]
+        for _ in self.channels:
+            sides.append(tuple(-(-side // 2) for side in sides[-1]))  # rounded up, as a padded stride of 2 does
+        return sides
+
+    def encoder(self, event_shape: Sequence[int], latent_dim: int) -> Encoder:
+        previous, height, width = image_shape(event_shape, "conv")
+        layers: list[nn.Module] = []
+        for channels in self.channels:
+            layers += [nn.Conv2d(previous, channels, 3, stride=2, padding=1), nn.ReLU(inplace=True)]
+            previous = channels
+        rows, columns = self._sides(height, width)[-1]
+        layers += [nn.Flatten(), nn.Linear(previous * rows * columns, self.hidden), nn.ReLU(inplace=True)]
+        return Encoder(nn.Sequential(*layers), self.hidden, event_shape, latent_dim)
+
+    def decoder(self, event_shape: Sequence[int], latent_dim: int) -> Decoder:
+        image_channels, height, width = image_shape(event_shape, "conv")
+        sides = self._sides(height, width)[::-1]
+        channels = (*reversed(self.channels), image_channels)
+        rows, columns = sides[0]
+        layers: list[nn.Module] = [
+            nn.Linear(latent_dim, self.hidden),
+            nn.ReLU(inplace=True),
+            nn.Linear(self.hidden, channels[0] * rows * columns),
+            nn.ReLU(inplace=True),
+            nn.Unflatten(1, (channels[0], rows, columns)),
+        ]
+        for i, side in enumerate(sides[1:]):
+            # A padded stride of 2 maps sides 2n - 1 and 2n alike to n: the output padding says which to give back.
+            padding = tuple(new - (2 * old - 1) for new, old in zip(side, sides[i], strict=True))
+            layers.append(
+                nn.ConvTranspose2d(
+                    channels[i], channels[i + 1], 3, stride=2, padding=1, output_padding=padding
+                )
+            )
+            layers.append(nn.ReLU(inplace=True))
+        return Decoder(nn.Sequential(*layers[:-1]), event_shape)

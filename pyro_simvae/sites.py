@@ -1,0 +1,76 @@
+"""Reading a story's latent sites by running its program once, without its decoder."""
+
+from typing import Any
+
+import torch
+from pyro import poutine
+from pyro.poutine.messenger import Messenger
+from torch import nn
+
+from pyro_simvae.errors import InputError
+from pyro_simvae.local_params import local_params
+
+
+class _LatentsOnly(Messenger):
+    """Gives content a value, since flat content cannot be drawn, and leaves the view undrawn."""
+
+    def __init__(self, like: torch.Tensor) -> None:
+        super().__init__()
+        self.like = like
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if msg["name"] == "content":
+            shape = msg["fn"].batch_shape + msg["fn"].event_shape
+            grid = torch.linspace(-1, 1, shape.numel(), dtype=self.like.dtype, device=self.like.device)
+            msg["value"], msg["done"] = grid.reshape(shape), True
+        elif msg["name"] == "x":
+            msg["value"], msg["done"], msg["is_observed"] = self.like.new_zeros(()), True, True
+
+
+def latent_sites(model: nn.Module, num_groups: int = 2, num_views: int = 2) -> dict[str, Any]:
+    """The story's unobserved sample sites by name, as Pyro traces them, for so many groups and views.
+
+    Raises:
+        InputError: the story lacks the site "z" or "x".
+    """
+    like = next(model.parameters(), torch.zeros(()))
+    devices = [] if like.device.type == "cpu" else [like.device]
+    with torch.random.fork_rng(devices=devices, device_type=like.device.type if devices else "cuda"), torch.no_grad():
+        with local_params(model), _LatentsOnly(like):
+            trace = poutine.trace(model).get_trace(num_groups=num_groups, num_views=num_views)
+    sites = {name: site for name, site in trace.nodes.items() if site["type"] == "sample"}
+    for name in ("z", "x"):
+        if name not in sites:
+            raise InputError(
+                f"the story {type(model).__name__} has no sample site {name!r}: "
+                f'write pyro.sample("{name}", ...) in its forward'
+            )
+    plates = {frame.name for site in sites.values() for frame in site["cond_indep_stack"]}
+    return {name: site for name, site in sites.items() if not site["is_observed"] and name not in plates}
+
+
+def has_site(model: nn.Module, name: str) -> bool:
+    """Whether the story has an unobserved sample site of this name."""
+    return name in latent_sites(model)
+
+
+def check_story(model: nn.Module, latent_dim: int, num_views: int) -> None:
+    """Runs a story's program once and looks at the shapes of its sites.
+
+    Raises:
+        InputError: a missing site, or a site whose shape does not fit N groups of J views of D dimensions.
+    """
+    num_groups = 3
+    sites = latent_sites(model, num_groups, num_views)
+    expected = {"z": (num_groups, num_views, latent_dim), "content": (num_groups, 1, latent_dim)}
+    for name, shape in expected.items():
+        if name not in sites:
+            continue
+        fn = sites[name]["fn"]
+        found = tuple(fn.batch_shape + fn.event_shape)
+        if found != shape or len(fn.event_shape) != 1:
+            raise InputError(
+                f"the story's site {name!r} has batch shape {tuple(fn.batch_shape)} and event shape "
+                f"{tuple(fn.event_shape)} for {num_groups} groups of {num_views} views and latent_dim {latent_dim}: "
+                f"it must be {shape[:2]} and ({latent_dim},); use .to_event(1) and the plates' dims -2 and -1"
+            )

@@ -1,0 +1,186 @@
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from pyro_simvae.data.views import PRESETS, Augmentation, Views, preset
+from pyro_simvae.errors import InputError
+
+COLOUR, GREY = (3, 32, 32), (1, 28, 28)
+
+
+def smooth_images(count: int, shape: tuple[int, ...]) -> Tensor:
+    """Random uint8 images (count, 1, *shape) without sharp edges, on which interpolation rules differ."""
+    coarse = torch.rand(count, shape[0], 4, 4)
+    fine = functional.interpolate(coarse, shape[1:], mode="bicubic", align_corners=True).clamp(0, 1)
+    return (fine[:, None] * 255).round().byte()
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("given", [1, 2])
+def test_every_preset_gives_unit_floats(name: str, given: int) -> None:
+    grey = "mnist" in name or name == "digits"
+    shape = GREY if grey else COLOUR
+    x, parameters = Views(preset(name), shape)(smooth_images(6, shape).expand(6, given, *shape), 2)
+    assert x.shape == (6, 2, *shape)
+    assert x.dtype == torch.float32
+    assert x.min() >= 0
+    assert x.max() <= 1
+    for value in parameters.values():
+        assert value.shape[:2] == (6, 2)
+        assert value.dtype == torch.float32
+    if name != "none":
+        assert not torch.equal(x[:, 0], x[:, 1])
+
+
+def test_none_repeats_one_item_and_passes_ready_made_views_through() -> None:
+    views = Views(preset("none"), GREY)
+    images = torch.randint(0, 256, (4, 3, *GREY), dtype=torch.uint8)
+    x, parameters = views(images, 3)
+    assert torch.equal(x, images.float() / 255)
+    assert parameters == {}
+    repeated, _ = views(images[:, :1], 3)
+    assert torch.equal(repeated, x[:, :1].expand(4, 3, *GREY))
+
+
+def test_a_crop_box_gives_the_view_when_applied_by_hand() -> None:
+    images = smooth_images(8, COLOUR)
+    x, parameters = Views(Augmentation(crop_scale=(0.2, 1.0)), COLOUR)(images, 2)
+    for i in range(8):
+        for j in range(2):
+            left, top, width, height = (32 * parameters["crop_box"][i, j]).round().int().tolist()
+            patch = images[i, :, :, top : top + height, left : left + width].float() / 255
+            by_hand = functional.interpolate(patch, (32, 32), mode="bilinear", align_corners=True)
+            assert torch.allclose(x[i, j], by_hand[0], atol=1e-4)
+
+
+def test_crops_keep_to_their_ranges() -> None:
+    augmentation = Augmentation(crop_scale=(0.4, 0.8), crop_ratio=(0.75, 1.3))
+    shape = (1, 100, 100)
+    _, parameters = Views(augmentation, shape)(torch.zeros(300, 1, *shape), 2)
+    left, top, width, height = parameters["crop_box"].unbind(-1)
+    area = width * height
+    # Sides are whole pixels, here hundredths.
+    assert area.min() > 0.38
+    assert area.max() < 0.82
+    assert area.max() - area.min() > 0.3
+    assert (width / height).min() > 0.73
+    assert (width / height).max() < 1.33
+    assert min(left.min(), top.min()) >= 0
+    assert max((left + width).max(), (top + height).max()) <= 1 + 1e-6
+
+
+def test_flips_are_recorded_as_they_happen() -> None:
+    images = smooth_images(20, COLOUR)
+    x, parameters = Views(Augmentation(horizontal_flip=0.5, vertical_flip=0.3), COLOUR)(images, 2)
+    for i in range(20):
+        for j in range(2):
+            expected = images[i, 0].float() / 255
+            if parameters["horizontal_flip"][i, j]:
+                expected = expected.flip(-1)
+            if parameters["vertical_flip"][i, j]:
+                expected = expected.flip(-2)
+            assert torch.allclose(x[i, j], expected)
+    assert set(parameters["horizontal_flip"].unique().tolist()) == {0.0, 1.0}
+
+
+def test_rotation_and_translation_move_a_point_as_recorded() -> None:
+    images = torch.zeros(50, 1, 1, 41, 41)
+    images[..., 19:22, 29:32] = 1  # ten pixels to the right of the centre
+    grid = torch.arange(41.0) - 20
+    x, parameters = Views(Augmentation(rotation=40.0, translation=0.1), (1, 41, 41))(images, 2)
+    mass = x[:, :, 0] / x[:, :, 0].sum((-1, -2), keepdim=True)
+    angle = parameters["rotation"] * math.pi / 180
+    shift = 41 * parameters["translation"]
+    assert torch.allclose((mass.sum(-2) * grid).sum(-1), 10 * angle.cos() + shift[..., 0], atol=0.1)
+    assert torch.allclose((mass.sum(-1) * grid).sum(-1), 10 * angle.sin() + shift[..., 1], atol=0.1)
+    assert parameters["rotation"].abs().max() <= 40
+    assert parameters["rotation"].abs().max() > 30
+    assert parameters["translation"].abs().max() <= 0.1
+
+
+def test_jitter_keeps_to_its_ranges_and_its_factors_give_the_view() -> None:
+    brightness = Augmentation(jitter=(0.4, 0.0, 0.0, 0.0), jitter_probability=0.5)
+    images = smooth_images(50, COLOUR)
+    x, parameters = Views(brightness, COLOUR)(images, 2)
+    factor = parameters["jitter"][..., 0]
+    assert torch.allclose(x, (images.float() / 255 * factor[..., None, None, None]).clamp(0, 1), atol=1e-5)
+    assert 0.2 < (factor == 1).float().mean() < 0.8
+
+    _, parameters = Views(preset("cifar10_paper"), COLOUR)(images, 2)
+    low, high = parameters["jitter"].amin((0, 1)), parameters["jitter"].amax((0, 1))
+    assert (low >= torch.tensor([0.2, 0.2, 0.2, -0.2])).all()
+    assert (high <= torch.tensor([1.8, 1.8, 1.8, 0.2])).all()
+    assert (high - low > torch.tensor([1.2, 1.2, 1.2, 0.3])).all()
+
+
+def test_jitter_turns_the_hue_by_its_fraction_of_a_circle() -> None:
+    """Red becomes the colour whose hue, in HSV, is the recorded turn."""
+    red = torch.zeros(20, 1, 3, 4, 4)
+    red[:, :, 0] = 1
+    x, parameters = Views(Augmentation(jitter=(0.0, 0.0, 0.0, 0.5)), (3, 4, 4))(red, 2)
+    turn = parameters["jitter"][..., 3]
+    sextant = torch.remainder(torch.tensor([5.0, 3.0, 1.0]) + turn[..., None] * 6, 6)
+    expected = 1 - torch.minimum(sextant, 4 - sextant).clamp(0, 1)
+    assert torch.allclose(x[..., 0, 0], expected, atol=1e-4)
+
+
+def test_grayscale_is_recorded() -> None:
+    x, parameters = Views(Augmentation(grayscale=0.5), COLOUR)(smooth_images(20, COLOUR), 2)
+    colourless = (x.amax(2) - x.amin(2)).amax((-1, -2)) < 1e-6
+    assert torch.equal(colourless.float(), parameters["grayscale"])
+
+
+def test_a_threshold_makes_views_and_plain_images_binary() -> None:
+    views = Views(preset("mnist_paper"), GREY)
+    images = smooth_images(5, GREY)
+    x, _ = views(images, 2)
+    assert set(x.unique().tolist()) == {0.0, 1.0}
+    assert torch.equal(views.plain(images[:, 0]), (images[:, 0] > 127).float())
+
+
+def test_plain_images_are_scaled_and_draw_nothing() -> None:
+    views = Views(preset("cifar10"), COLOUR)
+    images = smooth_images(5, COLOUR)[:, 0]
+    before = torch.get_rng_state()
+    assert torch.equal(views.plain(images), images.float() / 255)
+    assert torch.equal(views.plain(images.float() / 255), images.float() / 255)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("name", ["mnist", "mnist_paper", "cifar10"])
+def test_the_global_seed_reproduces_the_views(name: str) -> None:
+    shape = GREY if "mnist" in name else COLOUR
+    images = smooth_images(4, shape)
+    draws = []
+    for seed in (5, 5, 6):
+        torch.manual_seed(seed)
+        draws.append(Views(preset(name), shape)(images, 2)[0])
+    assert torch.equal(draws[0], draws[1])
+    assert not torch.equal(draws[0], draws[2])
+
+
+def test_nothing_of_it_enters_a_checkpoint() -> None:
+    assert Views(preset("cifar10"), COLOUR).state_dict() == {}
+
+
+def test_vectors_pass_through() -> None:
+    views = Views(preset("none"), (7,))
+    vectors = torch.randn(4, 2, 7)
+    x, _ = views(vectors, 2)
+    assert torch.equal(x, vectors)
+    assert torch.equal(views.plain(vectors[:, 0]), vectors[:, 0])
+
+
+def test_inputs_that_do_not_fit() -> None:
+    with pytest.raises(InputError, match="vectors have no image augmentation; take the view preset none"):
+        Views(preset("mnist"), (7,))
+    with pytest.raises(InputError, match="3 channels, these have 1; take a view preset without them"):
+        Views(preset("cifar10"), GREY)
+    views = Views(preset("none"), GREY)
+    with pytest.raises(InputError, match="draws 3 views a group, not 2; set the number of views to 3"):
+        views(torch.zeros(4, 3, *GREY), 2)
+    with pytest.raises(InputError, match=r"items of shape \(1, 28, 28\), got \(3, 32, 32\); use"):
+        views(torch.zeros(4, 1, *COLOUR), 2)

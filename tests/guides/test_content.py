@@ -1,0 +1,143 @@
+"""Content guides: which story takes which, and what each promises."""
+
+import pyro
+import pytest
+import torch
+from pyro import distributions as dist
+from pyro.nn import PyroModule, PyroParam
+from torch.distributions import constraints
+
+from pyro_simvae.errors import InputError
+from pyro_simvae.guides import AmortizedContent, ConjugateContent, MeanField, PointContent
+from pyro_simvae.guides.conjugate import why_not_conjugate
+from pyro_simvae.inference.elbo import LedgerELBO
+from pyro_simvae.likelihoods import Normal
+from pyro_simvae.models import VAE, SimVAE
+from pyro_simvae.networks import MLP
+
+P, D = 5, 3
+
+
+class HeavyTails(PyroModule):
+    """A copy of SimVAE's story whose author changed z and left the attributes behind."""
+
+    def __init__(self, likelihood, latent_dim):
+        super().__init__()
+        self.likelihood = likelihood
+        self.latent_dim = latent_dim
+        self.content_scale, self.style_scale = 1.0, 0.4
+
+    def forward(self, x=None, num_groups=1, num_views=2):
+        if x is not None:
+            num_groups, num_views = x.shape[:2]
+        with pyro.plate("groups", num_groups, dim=-2):
+            content = pyro.sample("content", dist.Normal(torch.zeros(self.latent_dim), 1.0).to_event(1))
+            with pyro.plate("views", num_views, dim=-1):
+                z = pyro.sample("z", dist.StudentT(4.0, content, self.style_scale).to_event(1))
+                return pyro.sample("x", self.likelihood(z), obs=x)
+
+
+def story(cls, **arguments):
+    return cls(Normal(MLP([4]).decoder((P,), D)), D, **arguments)
+
+
+def guide(model, **arguments):
+    return MeanField(model, MLP([4]).encoder((P,), D), **arguments)
+
+
+def test_automatic_choice_follows_the_program_not_its_attributes():
+    assert isinstance(guide(story(SimVAE)).content, ConjugateContent)
+    assert isinstance(guide(story(SimVAE, learn_style_scale="dimension")).content, ConjugateContent)
+    assert isinstance(guide(story(SimVAE, content_scale=float("inf"))).content, ConjugateContent)
+    assert isinstance(guide(story(HeavyTails)).content, AmortizedContent)
+    assert guide(story(VAE)).content is None
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda model: None, "z is not Normal"),
+        (lambda model: delattr(model, "style_scale") or setattr(model, "scale", 1), "no attribute style_scale"),
+    ],
+)
+def test_conjugate_content_is_refused_where_it_is_not_exact(change, reason):
+    model = story(HeavyTails)
+    with pytest.raises(InputError, match="use --guide.content amortized"):
+        guide(model, content="conjugate")
+    assert "z is not Normal" in why_not_conjugate(model)
+    del model.style_scale
+    assert "no attribute style_scale" in why_not_conjugate(model)
+
+
+def test_content_prior_of_another_scale_is_not_conjugate():
+    model = story(SimVAE)
+    object.__setattr__(model, "content", lambda num_views: dist.Normal(torch.zeros(D), 3.0).to_event(1))
+    assert "content is not Normal" in why_not_conjugate(model)
+
+
+def test_unknown_content_guide():
+    with pytest.raises(InputError, match="did you mean conjugate"):
+        guide(story(SimVAE), content="conjugat")
+
+
+@pytest.mark.parametrize("num_views", [1, 2, 5])
+def test_amortized_content_ignores_the_order_of_views(num_views):
+    content, z = AmortizedContent(D).double(), torch.randn(4, num_views, D, dtype=torch.float64)
+    posterior, permuted = content(z), content(z[:, torch.randperm(num_views)])
+    assert (posterior.batch_shape, posterior.event_shape) == ((4, 1), (D,))
+    torch.testing.assert_close(posterior.mean, permuted.mean)
+    torch.testing.assert_close(posterior.variance, permuted.variance)
+
+
+def test_amortized_content_learns_the_conjugate_posterior():
+    torch.manual_seed(0)
+    model, z = story(SimVAE), torch.randn(512, 2, D)
+    z = torch.randn(512, 1, D) + 0.4 * z
+    exact, content = ConjugateContent(model)(z), AmortizedContent(D, hidden=32)
+    optimizer = torch.optim.Adam(content.parameters(), 1e-2)
+
+    def divergence():
+        return torch.distributions.kl_divergence(content(z), exact).mean()
+
+    before = divergence().item()
+    for _ in range(200):
+        optimizer.zero_grad()
+        divergence().backward()
+        optimizer.step()
+    assert divergence().item() < 0.02 < before
+
+
+def test_point_content_is_the_mean_of_the_views():
+    z = torch.randn(4, 3, D)
+    point = PointContent()(z)
+    torch.testing.assert_close(point.sample(), z.mean(1, keepdim=True))
+    elbo = LedgerELBO(model := story(SimVAE), guide(model, content="point"))
+    assert elbo(torch.randn(4, 3, P)).terms["log_q/content"] == 0
+
+
+def test_conjugate_content_follows_a_learned_scale_and_owns_no_parameter():
+    model = story(SimVAE, learn_style_scale="shared")
+    content = ConjugateContent(model)
+    assert not list(content.parameters())
+    z = torch.randn(4, 2, D)
+    before = content(z).variance
+    with torch.no_grad():
+        model.style_scale_unconstrained += 1.0
+    assert (content(z).variance > before).all()
+
+
+def test_making_a_guide_leaves_the_parameter_store_and_the_generators_alone():
+    class Learned(HeavyTails):
+        def __init__(self, likelihood, latent_dim):
+            super().__init__(likelihood, latent_dim)
+            del self.style_scale
+            self.style_scale = PyroParam(torch.tensor(0.4), constraints.positive)
+
+    pyro.clear_param_store()
+    model = story(Learned)
+    state = torch.get_rng_state()
+    encoder = MLP([4]).encoder((P,), D)
+    torch.set_rng_state(state)
+    MeanField(model, encoder, content="point")
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not list(pyro.get_param_store().keys())
