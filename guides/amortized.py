@@ -22,9 +22,7 @@ class AmortizedContent(nn.Module):
     def __init__(self, latent_dim: int, hidden: int = 128) -> None:
         super().__init__()
         self.view = nn.Sequential(nn.Linear(latent_dim, hidden), nn.ReLU(), nn.Linear(hidden, hidden))
-        self.group = nn.Sequential(
-            nn.Linear(hidden + latent_dim, hidden), nn.ReLU(), nn.Linear(hidden, 2 * latent_dim)
-        )
+        self.group = nn.Sequential(nn.Linear(hidden + latent_dim, hidden), nn.ReLU(), nn.Linear(hidden, 2 * latent_dim))
 
     def forward(self, z: Tensor) -> dist.TorchDistribution:
         """z: `(N, J, D)`. Returns batch shape `(N, 1)`, event shape `(D,)`."""

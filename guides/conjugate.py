@@ -1,5 +1,7 @@
 """The exact content guide of a Gaussian story: q(c | z_1..J) = p(c | z_1..J), with nothing to learn."""
 
+from typing import Any
+
 import torch
 from pyro import distributions as dist
 from torch import Tensor, nn
@@ -20,7 +22,7 @@ class ConjugateContent(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         # Held out of reach of torch's module tree: the story's parameters are the story's, not the guide's.
-        self._story = (model,)
+        self._story: tuple[Any] = (model,)
 
     def forward(self, z: Tensor) -> dist.TorchDistribution:
         """z: `(N, J, D)`. Returns batch shape `(N, 1)`, event shape `(D,)`."""
@@ -28,7 +30,7 @@ class ConjugateContent(nn.Module):
         return conjugate.content_posterior(z, story.style_scale, story.content_scale)
 
 
-def why_not_conjugate(model: nn.Module) -> str | None:
+def why_not_conjugate(model: Any) -> str | None:
     """The reason why a story's content posterior is not `ConjugateContent`, or None if it is.
 
     The program decides, not its class: its sites "content" and "z" must be Normal(0, g²) (or flat) and

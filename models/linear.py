@@ -4,6 +4,7 @@ It is the story to test against. With one view a group it is probabilistic PCA.
 """
 
 import math
+from typing import cast
 
 import pyro
 import torch
@@ -65,7 +66,7 @@ class LinearGaussian(PyroModule):
 
     def _view(self) -> tuple[Tensor, Tensor, Tensor]:
         """W `(P, D)`, b `(P,)`, σ² `()` of p(x | z)."""
-        linear = self.likelihood.decoder.linear
+        linear = cast(LinearDecoder, self.likelihood.decoder).linear
         return linear.weight, linear.bias, (2 * self.likelihood.log_scale).exp()
 
     def evidence(self, x: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """The SimVAE story: the views of a group share their content, and each adds a style of its own."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import pyro
 import torch
@@ -53,7 +53,6 @@ class SimVAE(PyroModule):
         self.latent_dim = latent_dim
         self.content_scale = positive("content_scale", content_scale)
         scale = torch.tensor(positive("style_scale", style_scale, finite=True))
-        self.style_scale: Tensor
         if learn_style_scale == "no":
             self.register_buffer("style_scale", scale)
         elif is_flat(self.content_scale):
@@ -63,7 +62,7 @@ class SimVAE(PyroModule):
             )
         else:
             size = (latent_dim,) if learn_style_scale == "dimension" else ()
-            self.style_scale = PyroParam(scale.expand(size).clone(), constraints.positive)
+            self.style_scale: Any = PyroParam(scale.expand(size).clone(), constraints.positive)
 
     def content(self, num_views: int) -> dist.TorchDistribution:
         if not is_flat(self.content_scale):

@@ -7,11 +7,11 @@ people write (`simvae`, `path/to/story.py:Story`, `folder:PATH`) into such paths
 
 import errno
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import yaml
-from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_dumper, set_loader
+from jsonargparse import ArgumentError, ArgumentParser, Namespace, get_loader, set_dumper, set_loader
 from pyro.nn import PyroModule
 
 from pyro_simvae import commands
@@ -22,7 +22,13 @@ from pyro_simvae.inference.settings import Hardware, Training
 from pyro_simvae.likelihoods import Likelihood
 from pyro_simvae.networks import Network
 
-BASES = {"data": Dataset, "network": Network, "likelihood": Likelihood, "model": PyroModule, "guide": PyroModule}
+BASES = {
+    "data": Dataset,
+    "network": Network,
+    "likelihood": Likelihood,
+    "model": PyroModule,
+    "guide": PyroModule,
+}
 DEFAULTS = {
     "data": "digits",
     "network": "conv",
@@ -30,7 +36,11 @@ DEFAULTS = {
     "model": "simvae",
     "guide": "mean_field",
 }
-COMMANDS = {"fit": commands.fit, "evaluate": commands.evaluate, "sample": commands.sample}
+COMMANDS: dict[str, Callable[..., Any]] = {
+    "fit": commands.fit,
+    "evaluate": commands.evaluate,
+    "sample": commands.sample,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,12 +59,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options["hardware"] = Hardware(**options["hardware"])
         COMMANDS[name](**options)
     except KeyboardInterrupt:
-        print(f"stopped; go on with: pyro-simvae fit --config RUN/config.yaml --resume true  (RUN: {out})", file=sys.stderr)
+        print(
+            f"stopped; go on with: pyro-simvae fit --config RUN/config.yaml --resume true  (RUN: {out})",
+            file=sys.stderr,
+        )
         return 130
     except (InputError, ArgumentError) as error:
         return _refuse(_one_line(error))
     except OSError as error:
-        mend = "free some space, then add --resume true" if error.errno == errno.ENOSPC else "choose a path that can be used"
+        mend = (
+            "free some space, then add --resume true"
+            if error.errno == errno.ENOSPC
+            else "choose a path that can be used"
+        )
         return _refuse(f"{error.strerror or error}: {error.filename or out}: {mend}")
     return 0
 
@@ -73,7 +90,7 @@ def parser() -> ArgumentParser:
     """The parser of all commands."""
     set_loader("pyro-simvae", _load_config, exceptions=(yaml.YAMLError,))
     set_dumper("pyro-simvae", lambda value: yaml.safe_dump(value, sort_keys=False))
-    options = {"exit_on_error": False, "parser_mode": "pyro-simvae"}
+    options: dict[str, Any] = {"exit_on_error": False, "allow_abbrev": False, "parser_mode": "pyro-simvae"}
     root = ArgumentParser(
         prog="pyro-simvae", description="Self-supervised learning as an explicit Pyro program.", **options
     )
@@ -112,7 +129,7 @@ def _import_paths(arguments: Sequence[str]) -> Iterator[str]:
         elif option.removeprefix("--") in KNOWN and equals:
             yield from _as_options(option.removeprefix("--"), value, [option])
         else:
-            yield argument
+            yield ".inf" if argument == "inf" else argument  # YAML's spelling
             name = argument.removeprefix("--")
             if argument.startswith("--") and name.removesuffix(".help") in KNOWN:
                 pending = name
@@ -128,7 +145,7 @@ def _as_options(kind: str, name: str, option: list[str]) -> Iterator[str]:
 
 def _load_config(text: str) -> Any:
     """YAML, with the components of a whole config as import paths."""
-    value = yaml.safe_load(text)
+    value = get_loader("yaml")(text)  # unlike PyYAML's, it reads 1e-3 as a number
     if not isinstance(value, dict) or not set(value) & (set(KNOWN) | {"training"}):
         return value
     value = dict(value)

@@ -3,12 +3,12 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from lightning.fabric import Fabric
-from lightning.fabric.loggers import TensorBoardLogger
+from lightning.fabric.loggers.tensorboard import TensorBoardLogger
 from rich.console import Console
 
 from pyro_simvae import experiment as exp
@@ -67,14 +67,15 @@ def fit(
     else:
         folder = exp.free_folder(out, config)
     experiment = exp.build(config)
-    x = first_views(experiment.splits.train, experiment.views, training.num_groups, training.num_views)
-    for module in experiment.model.modules():
-        if isinstance(module, Likelihood):
-            module.check(x)
-    check_pair(experiment.pair, x)
+    with rng.isolated(seed):
+        x = first_views(experiment.splits.train, experiment.views, training.num_groups, training.num_views)
+        for module in experiment.model.modules():
+            if isinstance(module, Likelihood):
+                module.check(x)
+        check_pair(experiment.pair, x)
+    svi = _loop(experiment, config, folder)
     if not resume:
         exp.create_run(folder, config)
-    svi = _loop(experiment, config, folder)
     with rng.isolated(seed):
         if resume:
             svi.restore("last")
@@ -89,7 +90,7 @@ def fit(
     return folder
 
 
-def evaluate(run: str, weights: Literal["best", "last"] = "best") -> dict:
+def evaluate(run: str, weights: Literal["best", "last"] = "best") -> dict[str, Any]:
     """Score a run's representation, the latent loc, by probes on held-out data.
 
     Probes are chosen on the validation split; the test split is scored once. Raw pixels and the untrained encoder
@@ -117,7 +118,7 @@ def evaluate(run: str, weights: Literal["best", "last"] = "best") -> dict:
     fabric = _fabric(config.hardware)
     svi = _loop(experiment, config, folder, fabric)
     splits = Splits(*(split.to(fabric.device) for split in experiment.splits))
-    evaluation = {"elbo": svi.validate(splits.test)}
+    evaluation: dict[str, Any] = {"elbo": svi.validate(splits.test)}
     guides = experiment.guide, untrained.guide.to(fabric.device)
     evaluation = score(splits, svi.views, *guides, config.seed, console) | evaluation
     style = getattr(experiment.model, "style_scale", None)
@@ -160,7 +161,7 @@ def sample(run: str, num_groups: int = 8, num_views: int = 8, seed: int = 0, out
     with rng.isolated(seed):
         draws = draw_prior(experiment.model, num_groups, num_views)
     path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(path, **draws)
+    np.savez_compressed(path, **draws)  # type: ignore[arg-type]  # numpy types its own flag only
     prior_figure(draws, path.with_suffix(".png"))
     console.print(f"sampled: {path}", highlight=False)
     return path
@@ -184,7 +185,7 @@ def _resumed(out: str | None, config: exp.Config) -> tuple[Path, exp.Config]:
 
 
 def _fabric(hardware: Hardware, folder: Path | None = None) -> Fabric:
-    precision = {"32": "32-true", "tf32": "32-true", "bf16-mixed": "bf16-mixed"}[hardware.precision]
+    precision: Any = {"32": "32-true", "tf32": "32-true", "bf16-mixed": "bf16-mixed"}[hardware.precision]
     logger = None if folder is None else TensorBoardLogger(folder, name="tensorboard", version="")
     try:
         fabric = Fabric(accelerator=hardware.accelerator, devices=1, precision=precision, loggers=logger)
@@ -208,7 +209,7 @@ def _headline(experiment: exp.Experiment, config: exp.Config, folder: Path) -> s
     train, valid, test = (len(split) for split in experiment.splits)
     parameters = sum(p.numel() for p in experiment.pair.parameters())
     weights = config.training.likelihood_weight, config.training.kl_weight
-    weighted = "" if weights == (1, 1) else f", objective {weights[0]:g} log p(x|z) - {weights[1]:g} KL"
+    weighted = "" if weights == (1.0, 1.0) else f", objective {weights[0]:g} log p(x|z) - {weights[1]:g} KL"
     return (
         f"{folder}: {train} training, {valid} validation, {test} test groups of {config.training.num_views} views "
         f"{experiment.splits.train.event_shape}; {parameters:,} parameters{weighted}"
@@ -228,7 +229,12 @@ def _finish(experiment: exp.Experiment, folder: Path, rows: list[dict[str, float
         save_file({name: value.contiguous() for name, value in state["weights"].items()}, temporary)
     load_weights(experiment.pair, state["weights"], path)
     for line in fit_figures(
-        experiment.pair, experiment.splits, experiment.views, experiment.dataset.classes, rows, folder / "figures"
+        experiment.pair,
+        experiment.splits,
+        experiment.views,
+        experiment.dataset.classes,
+        rows,
+        folder / "figures",
     ):
         console.print(f"left out {line}", highlight=False)
 

@@ -62,6 +62,18 @@ def normalize(kind: str, spec: Spec) -> dict[str, Any]:
     return {"class_path": class_path, "init_args": init_args}
 
 
+def complete(kind: str, spec: Spec) -> dict[str, Any]:
+    """The spec with the defaults of the class's own arguments written out."""
+    spec = normalize(kind, spec)
+    parameters = inspect.signature(load_class(kind, spec["class_path"])).parameters
+    defaults = {
+        name: parameter.default
+        for name, parameter in parameters.items()
+        if name not in GIVEN[kind] and parameter.default is not inspect.Parameter.empty
+    }
+    return {"class_path": spec["class_path"], "init_args": defaults | spec["init_args"]}
+
+
 def load_class(kind: str, name: str) -> type:
     """The class behind a known name, "file.py:Class" or an import path. Raises InputError with the nearest names."""
     path, _, class_name = name.rpartition(":")

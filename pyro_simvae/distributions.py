@@ -10,6 +10,8 @@ from torch.distributions import constraints
 
 from pyro_simvae.errors import InputError
 
+Size = torch.Size | list[int] | tuple[int, ...]
+
 
 class Flat(dist.TorchDistribution):
     """The improper density p(c) = 1 over R^D: log-density zero everywhere, nothing to sample.
@@ -28,13 +30,13 @@ class Flat(dist.TorchDistribution):
     def __init__(self, dim: int, batch_shape: torch.Size = torch.Size()) -> None:  # noqa: B008
         super().__init__(batch_shape, torch.Size([dim]), validate_args=False)
 
-    def expand(self, batch_shape: torch.Size, _instance: Any = None) -> "Flat":
+    def expand(self, batch_shape: Size, _instance: Any = None) -> "Flat":
         return Flat(self.event_shape[0], torch.Size(batch_shape))
 
     def log_prob(self, value: Tensor) -> Tensor:
         return value.new_zeros(()).expand(torch.broadcast_shapes(value.shape[:-1], self.batch_shape))
 
-    def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008 (torch's own signature)
+    def sample(self, sample_shape: Size = torch.Size()) -> Tensor:  # noqa: B008 (torch's own signature)
         raise InputError(
             "content is flat (content_scale is infinite), an improper prior with nothing to sample: "
             "give a finite content_scale to draw from the prior"
@@ -76,7 +78,7 @@ class Decoded(dist.TorchDistribution):
     def log_prob(self, value: Tensor) -> Tensor:
         return self.distribution.log_prob(value)
 
-    def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008 (torch's own signature)
+    def sample(self, sample_shape: Size = torch.Size()) -> Tensor:  # noqa: B008 (torch's own signature)
         return self.distribution.sample(sample_shape)
 
     @property
@@ -87,7 +89,7 @@ class Decoded(dist.TorchDistribution):
     def variance(self) -> Tensor:
         return self.distribution.variance
 
-    def expand(self, batch_shape: torch.Size, _instance: Any = None) -> "Decoded":
+    def expand(self, batch_shape: Size, _instance: Any = None) -> "Decoded":
         batch_shape = torch.Size(batch_shape)
         if batch_shape == self.batch_shape:
             return self

@@ -38,9 +38,10 @@ class Config:
     seed: int
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values; every component as {"class_path", "init_args"}."""
+        """Plain values; every component as {"class_path", "init_args"}, its defaults written out."""
         plain = asdict(self)
-        return {key: components.normalize(key, v) if key in components.KNOWN else v for key, v in plain.items()}
+        plain |= {kind: components.complete(kind, plain[kind]) for kind in components.KNOWN}
+        return yaml.safe_load(yaml.safe_dump(plain))  # tuples become lists, as in the file
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> "Config":

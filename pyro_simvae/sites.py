@@ -35,9 +35,21 @@ def latent_sites(model: nn.Module, num_groups: int = 2, num_views: int = 2) -> d
     """
     like = next(model.parameters(), torch.zeros(()))
     devices = [] if like.device.type == "cpu" else [like.device]
-    with torch.random.fork_rng(devices=devices, device_type=like.device.type if devices else "cuda"), torch.no_grad():
-        with local_params(model), _LatentsOnly(like):
+    with (
+        torch.random.fork_rng(devices=devices, device_type=like.device.type if devices else "cuda"),
+        torch.no_grad(),
+        local_params(model),
+        _LatentsOnly(like),
+    ):
+        try:
             trace = poutine.trace(model).get_trace(num_groups=num_groups, num_views=num_views)
+        except InputError:
+            raise
+        except ValueError as error:  # what Pyro raises where shapes and plates do not fit
+            raise InputError(
+                f"the story {type(model).__name__} does not run for {num_groups} groups of {num_views} views "
+                f"({str(error).splitlines()[0]}): give its sites the plates' dims -2 and -1 and .to_event(1)"
+            ) from error
     sites = {name: site for name, site in trace.nodes.items() if site["type"] == "sample"}
     for name in ("z", "x"):
         if name not in sites:

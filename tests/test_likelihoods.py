@@ -28,7 +28,8 @@ def test_bernoulli_sums_to_one():
 
 
 @pytest.mark.parametrize(
-    ("likelihood", "low", "high"), [(ContinuousBernoulli(Pixel()), 0.0, 1.0), (Normal(Pixel(), 0.3), -5.0, 13.0)]
+    ("likelihood", "low", "high"),
+    [(ContinuousBernoulli(Pixel()), 0.0, 1.0), (Normal(Pixel(), 0.3), -5.0, 13.0)],
 )
 def test_continuous_density_integrates_to_one(likelihood, low, high):
     grid = torch.linspace(low, high, 20001, dtype=torch.float64)

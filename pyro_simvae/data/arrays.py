@@ -78,9 +78,7 @@ class Arrays(Dataset):
 
     views = "crop"
 
-    def __init__(
-        self, path: str, valid_fraction: float = 0.1, test_fraction: float = 0.2, split_seed: int = 0
-    ) -> None:
+    def __init__(self, path: str, valid_fraction: float = 0.1, test_fraction: float = 0.2, split_seed: int = 0) -> None:
         self.path = path
         self.valid_fraction = valid_fraction
         self.test_fraction = test_fraction
@@ -89,9 +87,7 @@ class Arrays(Dataset):
     def load(self) -> Splits:
         arrays = read_arrays(self.path)
         if ("images" in arrays) == ("views" in arrays):
-            raise InputError(
-                f"{self.path} must hold either images or views, it has {_names(arrays)}; save one of them"
-            )
+            raise InputError(f"{self.path} must hold either images or views, it has {_names(arrays)}; save one of them")
         items = as_images(arrays["images"]) if "images" in arrays else as_views(arrays["views"])
         labels = None
         if "labels" in arrays:
@@ -100,9 +96,7 @@ class Arrays(Dataset):
             self.views = "none"
 
         rest, test = carve(len(items), self.test_fraction, self.split_seed, labels)
-        train, valid = carve(
-            len(rest), self.valid_fraction, self.split_seed, None if labels is None else labels[rest]
-        )
+        train, valid = carve(len(rest), self.valid_fraction, self.split_seed, None if labels is None else labels[rest])
         kind = MemorySplit if "images" in arrays else VectorGroups
         return Splits(
             *(
@@ -121,16 +115,12 @@ def read_arrays(path: str) -> dict[str, Any]:
     if not Path(path).is_file():
         raise InputError(f"there is no file {path}; name an .npz file with --data.path")
     if not zipfile.is_zipfile(path):
-        raise InputError(
-            f"{path} is not an .npz file; write it with numpy.savez(path, images=..., labels=...)"
-        )
+        raise InputError(f"{path} is not an .npz file; write it with numpy.savez(path, images=..., labels=...)")
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except (ValueError, OSError, zipfile.BadZipFile) as error:
-        raise InputError(
-            f"{path} cannot be read ({error}); save plain numeric arrays with numpy.savez"
-        ) from error
+        raise InputError(f"{path} cannot be read ({error}); save plain numeric arrays with numpy.savez") from error
 
 
 def as_images(array: Any) -> Tensor:
@@ -162,15 +152,11 @@ def as_views(array: Any) -> Tensor:
         InputError: If its rank or type does not fit, or a value is not finite.
     """
     if array.ndim != 3:
-        raise InputError(
-            f"the array views has shape {array.shape}; give it shape (M, J, P): groups, views, features"
-        )
+        raise InputError(f"the array views has shape {array.shape}; give it shape (M, J, P): groups, views, features")
     if array.dtype.kind not in "fiu":
         raise InputError(f"the array views has type {array.dtype}; save it as float32")
     if not np.isfinite(array).all():
-        raise InputError(
-            "the array views has values that are NaN or infinite; remove those groups or fill them in"
-        )
+        raise InputError("the array views has values that are NaN or infinite; remove those groups or fill them in")
     return torch.from_numpy(array.astype(np.float32))
 
 
@@ -181,9 +167,7 @@ def as_labels(array: Any, count: int) -> tuple[Tensor, list[str]]:
         InputError: If its shape or type does not fit.
     """
     if array.shape != (count,):
-        raise InputError(
-            f"the array labels has shape {array.shape}; give it shape ({count},), one label an item"
-        )
+        raise InputError(f"the array labels has shape {array.shape}; give it shape ({count},), one label an item")
     if array.dtype.kind not in "iubU":
         raise InputError(f"the array labels has type {array.dtype}; save it as integers or strings")
     values, labels = np.unique(array, return_inverse=True)

@@ -86,9 +86,7 @@ PRESETS: dict[str, Augmentation] = {
     # Position and size become style, shape and hue stay content.
     "sprites": Augmentation(crop_scale=(0.5, 1.0), horizontal_flip=0.5, jitter=(0.4, 0.4, 0.0, 0.0)),
     # Bizeul, Schölkopf and Allen (2024), for runs that compare with the paper.
-    "mnist_paper": Augmentation(
-        crop_scale=(0.4, 1.0), crop_ratio=(0.75, 1.3), vertical_flip=0.5, threshold=0.5
-    ),
+    "mnist_paper": Augmentation(crop_scale=(0.4, 1.0), crop_ratio=(0.75, 1.3), vertical_flip=0.5, threshold=0.5),
     "cifar10_paper": Augmentation(crop_scale=(0.6, 1.0), jitter=(0.8, 0.8, 0.8, 0.2)),
 }
 """The augmentations that have a name."""

@@ -95,9 +95,7 @@ def open_or_download(name: str, root: str, open_files: Callable[[bool], Any]) ->
     except RuntimeError:  # torchvision's way to say that files are missing
         pass
     except (OSError, ValueError, AssertionError) as error:
-        raise InputError(
-            f"the {name} files under {root} cannot be read ({one_line(error)}); replace them"
-        ) from error
+        raise InputError(f"the {name} files under {root} cannot be read ({one_line(error)}); replace them") from error
     try:
         return open_files(True)
     except (RuntimeError, OSError, ValueError, AssertionError, ImportError) as error:

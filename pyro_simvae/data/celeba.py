@@ -38,9 +38,7 @@ class CelebA(Dataset):
 
         source = open_or_download("CelebA", self.root, open_files)
         folder = Path(source.root, source.base_folder, "img_align_celeba")
-        names = [
-            name for name in source.attr_names if name
-        ]  # the header ends in a space, read as a nameless one
+        names = [name for name in source.attr_names if name]  # the header ends in a space, read as a nameless one
         return StreamedSplit(
             [str(folder / file) for file in source.filename],
             Format(3, self.size, self.size, convert=True),

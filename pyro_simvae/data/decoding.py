@@ -97,9 +97,7 @@ def _eight_bit(image: "Image", channels: int, path: str) -> "Image":
         most = 1 if image.mode == "F" else 65535
         values = np.asarray(image) / most
         if not ((values >= 0) & (values <= 1)).all():  # NaN fails too
-            raise InputError(
-                f"{path} has pixels outside [0, {most}]; scale them, or save the image with 8 bits"
-            )
+            raise InputError(f"{path} has pixels outside [0, {most}]; scale them, or save the image with 8 bits")
         image = Image.fromarray((values * 255).round().astype(np.uint8))
     elif image.mode == "P":
         # Straight to RGB, PIL would warn of every palette with transparency.

@@ -37,6 +37,4 @@ class Digits(Dataset):
 
         rest, test = carve(len(images), self.test_fraction, TEST_SEED, labels)
         train, valid = carve(len(rest), self.valid_fraction, self.split_seed, labels[rest])
-        return Splits(
-            *(MemorySplit(images[index], labels[index]) for index in (rest[train], rest[valid], test))
-        )
+        return Splits(*(MemorySplit(images[index], labels[index]) for index in (rest[train], rest[valid], test)))

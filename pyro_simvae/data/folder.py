@@ -73,9 +73,7 @@ class Folder(Dataset):
         if self.channels not in (None, 1, 3):
             raise InputError(f"images have 1 or 3 channels, got {self.channels}; set --data.channels 1 or 3")
         if self.size is not None and self.size < 1:
-            raise InputError(
-                f"the image size must be positive, got {self.size}; set for example --data.size 64"
-            )
+            raise InputError(f"the image size must be positive, got {self.size}; set for example --data.size 64")
         parts = self._find()
         target = self._target(parts[0].paths[0])
         count = sum(len(part.paths) for part in parts)
@@ -130,9 +128,7 @@ def find_images(root: Path) -> tuple[list[str], list[str] | None]:
     from torchvision.datasets.folder import IMG_EXTENSIONS, has_file_allowed_extension, make_dataset
 
     loose = sorted(
-        str(file)
-        for file in root.iterdir()
-        if file.is_file() and has_file_allowed_extension(file.name, IMG_EXTENSIONS)
+        str(file) for file in root.iterdir() if file.is_file() and has_file_allowed_extension(file.name, IMG_EXTENSIONS)
     )
     folders = sorted(f.name for f in root.iterdir() if f.is_dir() and not f.name.startswith("."))
     index = {name: i for i, name in enumerate(folders)}
@@ -164,9 +160,7 @@ def index_classes(root: Path, names: list[str] | None, classes: list[str] | None
         )
     strange = sorted(set(names) - set(classes))
     if strange:
-        raise InputError(
-            f"{root} has the class {strange[0]}, which no training image has; rename or remove it"
-        )
+        raise InputError(f"{root} has the class {strange[0]}, which no training image has; rename or remove it")
     place = {name: i for i, name in enumerate(classes)}
     return torch.tensor([place[name] for name in names])
 

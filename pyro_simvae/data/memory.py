@@ -19,9 +19,7 @@ class MemorySplit(Split):
         factors: Known factors, each (M,).
     """
 
-    def __init__(
-        self, images: Tensor, labels: Tensor | None = None, factors: dict[str, Tensor] | None = None
-    ) -> None:
+    def __init__(self, images: Tensor, labels: Tensor | None = None, factors: dict[str, Tensor] | None = None) -> None:
         self._images = images
         self.labels = labels
         self.factors = factors or {}

@@ -106,9 +106,7 @@ class Sprites(Dataset):
         split_seed: int = 0,
     ) -> None:
         if num_images < 10:
-            raise InputError(
-                f"{num_images} images are too few for three splits; set --data.num_images to 10 or more"
-            )
+            raise InputError(f"{num_images} images are too few for three splits; set --data.num_images to 10 or more")
         if size < SMALLEST:
             raise InputError(f"shapes blur at {size} pixels; set --data.size to {SMALLEST} or more")
         if groups not in ("content", "augment"):
@@ -118,9 +116,7 @@ class Sprites(Dataset):
             if name not in names:
                 raise unknown_name("content factor", name, names)
         if not content or set(content) == set(names):
-            raise InputError(
-                "the views of a group must share some factors but not all; name a few in --data.content"
-            )
+            raise InputError("the views of a group must share some factors but not all; name a few in --data.content")
         self.num_images = num_images
         self.size = size
         self.groups = groups

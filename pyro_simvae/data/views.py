@@ -128,9 +128,7 @@ def _image_steps(augmentation: Augmentation, height: int, width: int) -> list[St
         names = ("brightness_factor", "contrast_factor", "saturation_factor", "hue_factor")
         applied = drawn["batch_prob"][:, None] > 0.5
         unchanged = torch.tensor([1.0, 1.0, 1.0, 0.0])
-        return {
-            "jitter": torch.where(applied, torch.stack([drawn[name] for name in names], dim=1), unchanged)
-        }
+        return {"jitter": torch.where(applied, torch.stack([drawn[name] for name in names], dim=1), unchanged)}
 
     def applied(name: str) -> Callable[[Drawn], Drawn]:
         return lambda drawn: {name: drawn["batch_prob"]}

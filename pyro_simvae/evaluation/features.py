@@ -1,4 +1,4 @@
-"""What a probe reads: features and labels of the three splits, checked once, and what several probes share."""
+"""What a probe reads: checked features and labels of the three splits, and what several probes share."""
 
 from functools import cached_property
 from typing import NamedTuple
@@ -41,14 +41,14 @@ class Targets(NamedTuple):
 
 
 class Prepared:
-    """Features that passed the checks; scaling and neighbours are computed on first use and shared by all probes.
+    """Features that passed the checks, with their scaled form and neighbours, computed once for all probes.
 
     Args:
         features: of the three splits.
 
     Raises:
-        InputError: A split is not `(M, F)`, F differs between the splits, a split is empty, train has fewer than
-            15 items, or a number is not finite.
+        InputError: A split is not `(M, F)`, F differs between the splits, a split is empty, train has fewer
+            than 15 items, or a number is not finite.
     """
 
     def __init__(self, features: Features) -> None:
@@ -78,14 +78,12 @@ class Prepared:
 
 
 def check_labels(labels: Labels, features: Features, name: str) -> None:
-    """Raises InputError unless there is a label for every item, train holds at least two classes, and every class of
-    valid and test. `name` is what the message calls the labels."""
+    """Raises InputError unless there is a label for every item, train holds at least two classes, and every
+    class of valid and test. `name` is what the message calls the labels."""
     _check_lengths(labels, features, name)
     known = np.unique(labels.train)
     if len(known) < 2:
-        raise InputError(
-            f"the train split holds one class of the {name}: there is nothing to tell apart, leave it out"
-        )
+        raise InputError(f"the train split holds one class of the {name}: there is nothing to tell apart, leave it out")
     for split, values in (("valid", labels.valid), ("test", labels.test)):
         missing = np.setdiff1d(values, known)
         if len(missing):
@@ -96,7 +94,7 @@ def check_labels(labels: Labels, features: Features, name: str) -> None:
 
 
 def check_targets(targets: Targets, features: Features, name: str) -> None:
-    """Raises InputError unless there is a finite target for every item, and no split's targets are constant."""
+    """Raises InputError unless every item has a finite target, and no split's targets are constant."""
     _check_lengths(targets, features, name)
     for split, values in targets._asdict().items():
         if not np.isfinite(values).all():
@@ -109,7 +107,7 @@ def _check_features(features: Features) -> None:
     for split, values in features._asdict().items():
         if values.ndim != 2 or values.shape[1] != features.train.shape[1]:
             raise InputError(
-                f"the features of the {split} split have shape {values.shape}, those of train {features.train.shape}: "
+                f"the features of train have shape {features.train.shape}, those of {split} {values.shape}: "
                 "give (items, features) with as many features in every split"
             )
         if len(values) == 0:
@@ -120,9 +118,7 @@ def _check_features(features: Features) -> None:
                 "lower its learning rate"
             )
     if len(features.train) < NUM_NEIGHBOURS:
-        raise InputError(
-            f"the train split holds {len(features.train)} items: the probes need {NUM_NEIGHBOURS} or more"
-        )
+        raise InputError(f"the train split holds {len(features.train)} items: the probes need {NUM_NEIGHBOURS} or more")
 
 
 def _check_lengths(values: Labels | Targets, features: Features, name: str) -> None:

@@ -14,8 +14,8 @@ __all__ = ["Features", "Labels", "Targets", "classify", "probe_factors", "regres
 def classify(features: Features, labels: Labels, seed: int = 0) -> dict[str, float]:
     """Test accuracies of three classifiers, in [0, 1].
 
-    k-NN (k = 15) reads the features as they are; the others read them standardised by train. The penalty of the
-    logistic regression, the weight decay of the MLP and its last epoch are chosen by valid accuracy.
+    k-NN (k = 15) reads the features as they are; the others read them standardised by train. The penalty of
+    the logistic regression, the weight decay of the MLP and its last epoch are chosen by valid accuracy.
 
     Args:
         features: each split `(M, F)`.
@@ -26,8 +26,8 @@ def classify(features: Features, labels: Labels, seed: int = 0) -> dict[str, flo
         {"knn", "linear", "mlp"}.
 
     Raises:
-        InputError: Labels and features do not match, a class is missing from train, train has fewer than 15 items or
-            only one class, a split is empty, or a feature is not finite.
+        InputError: Labels and features do not match, a class is missing from train, train has fewer than 15
+            items or only one class, a split is empty, or a feature is not finite.
     """
     prepared = Prepared(features)
     check_labels(labels, features, "labels")
@@ -46,12 +46,12 @@ def regress(features: Features, targets: Targets) -> dict[str, float]:
         targets: each split `(M,)` or `(M, T)`.
 
     Returns:
-        {"linear", "knn"}: ridge regression on standardised features; the mean over the nearest train items. The
-        penalty and the number of neighbours are chosen by R² on valid.
+        {"linear", "knn"}: ridge regression on standardised features; the mean over the nearest train items.
+        The penalty and the number of neighbours are chosen by R² on valid.
 
     Raises:
-        InputError: Targets and features do not match, train has fewer than 15 items, a split is empty, a split's
-            targets are constant, or a number is not finite.
+        InputError: Targets and features do not match, train has fewer than 15 items, a split is empty, a
+            split's targets are constant, or a number is not finite.
     """
     prepared = Prepared(features)
     check_targets(targets, features, "targets")
@@ -61,9 +61,9 @@ def regress(features: Features, targets: Targets) -> dict[str, float]:
 def probe_factors(
     features: Features, factors: Mapping[str, Labels | Targets], periods: Mapping[str, float]
 ) -> dict[str, dict[str, float]]:
-    """How well each known factor can be read: accuracy if it is categorical (integers), R² if it is continuous.
+    """How well each known factor can be read: accuracy if it is integers, R² if it is real.
 
-    A periodic factor f is predicted as the point (cos, sin)(2π f / period), since its two ends are the same place.
+    A periodic factor f is predicted as the point (cos, sin)(2π f / period): its two ends are the same place.
 
     Args:
         features: each split `(M, F)`.
@@ -97,6 +97,6 @@ def probe_factors(
 
 
 def on_circle(values: np.ndarray, period: float) -> np.ndarray:
-    """values: `(M,)`. Returns (cos, sin) of the angle that each has on a circle of length `period`, `(M, 2)`."""
+    """values: `(M,)`. Returns `(M, 2)`, (cos, sin) of the angle of each on a circle of length `period`."""
     angle = 2 * np.pi * values / period
     return np.stack([np.cos(angle), np.sin(angle)], axis=1)

@@ -1,4 +1,4 @@
-"""The regressions that probe a representation. Whatever they choose, they choose on valid; each scores test once."""
+"""The regressions that probe a representation. Choices are made on valid; each scores test once."""
 
 import numpy as np
 from sklearn.linear_model import Ridge

@@ -16,8 +16,8 @@ Plain = Callable[[Tensor], Tensor]
 def represent(encoder: nn.Module, split: Split, plain: Plain, batch_size: int = 1024) -> np.ndarray:
     """The loc of the latent of every un-augmented item, in order.
 
-    The encoder runs in eval mode, so that neither dropout nor the other items of a batch matter; each of its modules
-    has its own mode again afterwards.
+    The encoder runs in eval mode, so that neither dropout nor the other items of a batch matter; each of its
+    modules has its own mode again afterwards.
 
     Args:
         encoder: maps x `(n, *event)` to (loc, scale), each `(n, D)`; on the device of `split`.
@@ -38,7 +38,7 @@ def represent(encoder: nn.Module, split: Split, plain: Plain, batch_size: int = 
 
 
 def raw(split: Split, plain: Plain, batch_size: int = 1024) -> np.ndarray:
-    """Every un-augmented item itself, flattened: `(M, prod(event))` float32. The baseline of a representation."""
+    """Every un-augmented item itself, flattened: `(M, prod(event))` float32. A representation's baseline."""
     return _stacked(plain(images).flatten(1) for images in _batches(split, batch_size))
 
 

@@ -32,10 +32,11 @@ class LatentEncoder(nn.Module):
         """x: `(n, *event)`. Returns loc and scale, each `(n, D)`."""
         groups = x.unsqueeze(1)
         with local_params(self.guide):
-            if hasattr(self.guide, "latent"):
-                latent = self.guide.latent(groups)
+            ask: Any = getattr(self.guide, "latent", None)
+            if ask is None:
+                latent: Any = poutine.trace(self.guide).get_trace(groups).nodes["z"]["fn"]
             else:
-                latent = poutine.trace(self.guide).get_trace(groups).nodes["z"]["fn"]
+                latent = ask(groups)
         return latent.mean.squeeze(1), latent.stddev.squeeze(1)
 
 

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-ROWS = {"z": "latent loc", "raw": "raw input", "untrained": "untrained encoder"}
+ROWS = {"z": "latent loc", "raw": "raw input", "untrained": "untrained"}
 CLASSIFIERS = {"knn": "15-NN", "linear": "linear", "mlp": "MLP"}
 
 
@@ -15,7 +15,7 @@ def accuracy_table(evaluation: Mapping[str, Any]) -> Table:
     """Test accuracies: a row a representation, a column a classifier.
 
     Args:
-        evaluation: {"z": {"knn", "linear", "mlp"}, "raw": ..., "untrained": ...}; what is missing stays blank.
+        evaluation: {"z": {"knn", "linear", "mlp"}, "raw": ..., "untrained": ...}; what is missing is blank.
     """
     table = Table(title="Test accuracy", title_justify="left", title_style="bold")
     table.add_column("")
@@ -28,17 +28,14 @@ def accuracy_table(evaluation: Mapping[str, Any]) -> Table:
 
 
 def factor_table(evaluation: Mapping[str, Any]) -> Table:
-    """Test scores of the known factors (accuracy of a categorical one, R² of a continuous one): a row a factor, two
-    columns a representation.
+    """Test accuracy or R² of the known factors: a row a factor, two columns a representation.
 
     Args:
         evaluation: {"z": {"factors": {factor: {"linear", "knn"}}}, ...}.
     """
     table = Table(title="Factors: test accuracy or R²", title_justify="left", title_style="bold")
     table.add_column("")
-    rows = {
-        name: heading for name, heading in _present(evaluation).items() if evaluation[name].get("factors")
-    }
+    rows = {name: heading for name, heading in _present(evaluation).items() if evaluation[name].get("factors")}
     for heading in rows.values():
         for probe in ("linear", "k-NN"):
             table.add_column(f"{heading}\n{probe}", justify="right")

@@ -53,13 +53,14 @@ class LedgerELBO(nn.Module):
         for prefix, sign, trace in (("log_p", 1.0, model_trace), ("log_q", -1.0, guide_trace)):
             trace = prune_subsample_sites(trace)
             trace.compute_log_prob()
+            site: Any  # Pyro's own type leaves every field optional
             for name, site in trace.nodes.items():
                 if site["type"] != "sample" or site["infer"].get("_deterministic"):
                     continue
                 if prefix == "log_q" and not site["fn"].has_rsample:
                     raise InputError(
-                        f"the guide's site {name!r} is not reparametrized ({type(site['fn']).__name__}), so its gradient "
-                        "would be wrong here: enumerate or marginalize it in the story, or give it a continuous guide"
+                        f"the guide's site {name!r} is not reparametrized ({type(site['fn']).__name__}), so its "
+                        "gradient would be wrong here: marginalize it in the story, or give it a continuous guide"
                     )
                 weight = likelihood_weight if site["is_observed"] else kl_weight
                 objective = objective + sign * weight * site["log_prob_sum"]

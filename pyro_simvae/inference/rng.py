@@ -3,7 +3,7 @@
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ import torch
 
 def get_state() -> dict[str, Any]:
     """The states of Python's, NumPy's and torch's global generators, as plain values and tensors."""
-    name, keys, *rest = np.random.get_state(legacy=True)  # noqa: NPY002 (other libraries may draw from it)
+    name, keys, *rest = cast("tuple[Any, ...]", np.random.get_state(legacy=True))  # noqa: NPY002 (other libraries may draw from it)
     return {
         "python": random.getstate(),
         "numpy": (name, torch.from_numpy(keys.astype(np.int64)), *rest),

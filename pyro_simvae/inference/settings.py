@@ -47,7 +47,14 @@ class Training:
             positive(f"training.{name}", getattr(self, name), finite=True)
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.name in ("epochs", "num_groups", "num_views", "patience", "checkpoint_steps", "gradient_clip"):
+            if field.name in (
+                "epochs",
+                "num_groups",
+                "num_views",
+                "patience",
+                "checkpoint_steps",
+                "gradient_clip",
+            ):
                 if value is not None and not value > 0:
                     raise InputError(f"training.{field.name} is {value}: give 1 or more")
             elif field.name in ("weight_decay", "kl_warmup") and not value >= 0:

@@ -112,7 +112,14 @@ class SVI:
                 ledger = self._step(x)
                 self.step += 1
                 done += size
-                progress.step(self.epoch, self.step, self.steps_per_epoch, done / (time.perf_counter() - start), ledger, size)
+                progress.step(
+                    self.epoch,
+                    self.step,
+                    self.steps_per_epoch,
+                    done / (time.perf_counter() - start),
+                    ledger,
+                    size,
+                )
                 if interrupted():
                     self.save("last")
                     raise KeyboardInterrupt
@@ -193,7 +200,7 @@ class SVI:
         kept = self.folder / "checkpoints" / "last.ckpt"
         state = f"the last good checkpoint is {kept}" if kept.exists() else "no epoch was finished"
         raise InputError(
-            f"{bad[0]} is not finite at epoch {self.epoch + 1}, step {self.step + 1}; {state}: "
+            f"{', '.join(bad)} not finite at epoch {self.epoch + 1}, step {self.step + 1}; {state}: "
             "lower --training.learning_rate, or set --training.gradient_clip or --training.kl_warmup"
         )
 

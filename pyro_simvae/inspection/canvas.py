@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from pyro_simvae.errors import InputError
 from pyro_simvae.inference.files import atomic
 
-# Okabe and Ito's blue, vermilion and green, which colour-blind readers tell apart; the greys carry what is not data.
+# Okabe and Ito's colours, which colour-blind readers tell apart; the greys carry what is not data.
 BLUE, ORANGE, GREEN, PURPLE = "#0072b2", "#d55e00", "#009e73", "#cc79a7"
 INK, QUIET, FAINT = "#222222", "#6b6b6b", "#e4e4e4"
 
@@ -32,7 +33,8 @@ DPI = 150
 
 def blank(width: float, height: float) -> Figure:
     """An empty figure of `width` by `height` inches that knows no pyplot, hence no global state."""
-    return Figure(figsize=(width, height), dpi=DPI, layout="constrained", facecolor="white")
+    layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1)
+    return Figure(figsize=(width, height), dpi=DPI, layout=layout, facecolor="white")
 
 
 def tidy(axes: Axes, title: str, x: str = "", y: str = "") -> None:
@@ -61,8 +63,7 @@ def mosaic(images: np.ndarray, row_gaps: np.ndarray) -> np.ndarray:
     """
     if images.ndim != 5 or images.shape[2] not in (1, 3):
         raise InputError(
-            f"views of shape {tuple(images.shape[2:])} are not images: only (C, H, W) with 1 or 3 channels "
-            "can be drawn"
+            f"views of shape {tuple(images.shape[2:])} are not images: only (C, H, W) with 1 or 3 channels can be drawn"
         )
     num_rows, num_columns, _, height, width = images.shape
     if num_rows == 0 or num_columns == 0:

@@ -15,8 +15,7 @@ Curve = tuple[np.ndarray, np.ndarray]
 
 
 def ledger(metrics: Sequence[Mapping[str, float]]) -> Figure:
-    """Three panels over the epochs, in nats a group: the ELBO and the reconstruction, each on train and valid, and
-    the latent terms on train.
+    """Three panels over the epochs, in nats a group: ELBO, reconstruction, and the latent terms on train.
 
     Args:
         metrics: a row an epoch: "epoch", "train/elbo", "valid/elbo", and per site "train/log_p/SITE",
@@ -29,7 +28,7 @@ def ledger(metrics: Sequence[Mapping[str, float]]) -> Figure:
         raise InputError("there are no epochs to draw: fit for at least one")
     latent = _sites(metrics, "log_q")
     observed = [site for site in _sites(metrics, "log_p") if site not in latent]
-    fig = blank(11, 3.6)
+    fig = blank(11, 4)
     elbo, reconstruction, terms = fig.subplots(1, 3)
 
     both = [("train", BLUE), ("valid", ORANGE)]
@@ -62,17 +61,17 @@ def ledger(metrics: Sequence[Mapping[str, float]]) -> Figure:
 def curve(metrics: Sequence[Mapping[str, float]], keys: Sequence[str]) -> Curve:
     """The sum of `keys` in each epoch that has them all, finite."""
     rows = [
-        (row["epoch"], sum(row[key] for key in keys))
-        for row in metrics
-        if keys and all(key in row for key in keys)
+        (row["epoch"], sum(row[key] for key in keys)) for row in metrics if keys and all(key in row for key in keys)
     ]
     points = np.array([row for row in rows if np.isfinite(row[1])], dtype=np.float64).reshape(-1, 2)
     return points[:, 0], points[:, 1]
 
 
 def limits(curves: Sequence[np.ndarray]) -> tuple[float, float] | None:
-    """The range of values worth seeing: where everything would flatten the later epochs, the first quarter of the
-    epochs may leave the panel.
+    """The range of values worth seeing.
+
+    The later three quarters of the epochs set the scale; earlier ones belong to the range as long as it stays
+    within four times that, since the first can be orders of magnitude away from all that follow.
 
     Args:
         curves: each `(E,)`, in order of epochs.
@@ -83,12 +82,16 @@ def limits(curves: Sequence[np.ndarray]) -> tuple[float, float] | None:
     curves = [values for values in curves if len(values)]
     if not curves:
         return None
-    every = np.concatenate(curves)
-    # The first value never counts among the later ones if there are others: it is often far below all that follow.
-    late = np.concatenate([values[min(-(-len(values) // 4), len(values) - 1) :] for values in curves])
-    low, high = float(late.min()), float(late.max())
-    if np.ptp(every) <= 4 * (high - low):
-        low, high = float(every.min()), float(every.max())
+    longest = max(len(values) for values in curves)
+
+    def since(start: int) -> np.ndarray:
+        # The last value always stays.
+        return np.concatenate([values[min(start, len(values) - 1) :] for values in curves])
+
+    late = longest // 4
+    scale = float(np.ptp(since(late)))
+    start = next(start for start in range(late + 1) if start == late or np.ptp(since(start)) <= 4 * scale)
+    low, high = float(since(start).min()), float(since(start).max())
     margin = 0.06 * (high - low) or 0.05 * max(abs(high), 1.0)
     return low - margin, high + margin
 
@@ -96,7 +99,7 @@ def limits(curves: Sequence[np.ndarray]) -> tuple[float, float] | None:
 def _panel(axes: Axes, title: str, lines: Sequence[tuple[str, str, str, Curve]], y: str = "") -> None:
     tidy(axes, title, "epoch", y)
     axes.grid(axis="y", color=FAINT, linewidth=0.6)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6, min_n_ticks=1))
     lines = [line for line in lines if len(line[3][0])]
     span = limits([values for *_, (_, values) in lines])
     if span is None:
@@ -104,10 +107,31 @@ def _panel(axes: Axes, title: str, lines: Sequence[tuple[str, str, str, Curve]],
         axes.set(xticks=[], yticks=[])
         return
     for label, colour, style, (epochs, values) in lines:
-        marker = "o" if len(epochs) == 1 else ""
-        axes.plot(epochs, values, style, color=colour, linewidth=1.6, marker=marker, markersize=5, label=label)
+        # A single epoch is a point, hollow where its line would be dashed.
+        marker, fill = ("o" if len(epochs) == 1 else ""), ("white" if style == "--" else colour)
+        axes.plot(
+            epochs,
+            values,
+            style,
+            color=colour,
+            linewidth=1.6,
+            marker=marker,
+            markerfacecolor=fill,
+            label=label,
+        )
     axes.set_ylim(*span)
-    axes.legend(frameon=False, fontsize=8, labelcolor=INK, handlelength=1.8)
+    first, last = axes.get_xlim()
+    if last - first < 1:
+        axes.set_xlim((first + last - 1) / 2, (first + last + 1) / 2)
+    axes.legend(
+        loc="upper left",
+        bbox_to_anchor=(-0.02, -0.16),
+        ncols=2,
+        frameon=False,
+        fontsize=8,
+        labelcolor=INK,
+        handlelength=1.8,
+    )
 
 
 def _sites(metrics: Sequence[Mapping[str, float]], term: str) -> list[str]:

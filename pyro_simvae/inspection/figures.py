@@ -4,10 +4,22 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import LogLocator, StrMethodFormatter
 
 from pyro_simvae.errors import InputError
-from pyro_simvae.inspection.canvas import BLUE, FAINT, INK, PALETTE, QUIET, blank, column_gap, mosaic, save, tidy
+from pyro_simvae.inspection.canvas import (
+    BLUE,
+    FAINT,
+    INK,
+    PALETTE,
+    QUIET,
+    blank,
+    column_gap,
+    mosaic,
+    save,
+    tidy,
+)
 from pyro_simvae.inspection.curves import ledger
 
 __all__ = ["image_grid", "latent_scatter", "ledger", "reconstructions", "save", "style_scales"]
@@ -27,7 +39,7 @@ def reconstructions(x: np.ndarray, mean: np.ndarray) -> Figure:
         InputError: Shapes differ, or the views are vectors.
     """
     if x.shape != mean.shape:
-        raise InputError(f"views {x.shape} and reconstructions {mean.shape} differ in shape: give one for each view")
+        raise InputError(f"views are {x.shape}, reconstructions {mean.shape}: give one for each view")
     if x.ndim != 5:
         raise InputError(f"views of shape {tuple(x.shape[2:])} are not images: a vector has no picture")
     num_views = x.shape[1]
@@ -61,21 +73,23 @@ def image_grid(images: np.ndarray, title: str, row_labels: Sequence[str] | None 
 
 
 def latent_scatter(z: np.ndarray, labels: np.ndarray | None, classes: Sequence[str] | None) -> Figure:
-    """Latents in the plane of their first two principal components; at D = 2 the dimensions themselves, at D = 1 a
-    strip. More than 5,000 points are thinned out, the same ones every time.
+    """Latents in the plane of their first two principal components.
+
+    At D = 2 these are the dimensions themselves, at D = 1 a strip. More than 5,000 points are thinned out,
+    to the same ones every time.
 
     Args:
         z: `(M, D)`.
-        labels: class indices `(M,)`, or None. More than 20 classes are not coloured: nobody could tell them apart.
+        labels: class indices `(M,)`, or None. More than 20 classes are not coloured: too many to tell apart.
         classes: names of the class indices, or None.
 
     Raises:
         InputError: There are no points, they are not finite, or labels are not as many.
     """
     if z.ndim != 2 or z.size == 0:
-        raise InputError(f"latents of shape {z.shape} cannot be drawn: give (items, dimensions), at least one each")
+        raise InputError(f"latents of shape {z.shape} cannot be drawn: give (items, dimensions)")
     if not np.isfinite(z).all():
-        raise InputError("the latents hold NaN or infinite numbers: the fit has diverged, lower its learning rate")
+        raise InputError("the latents are not all finite: the fit has diverged, lower its learning rate")
     if labels is not None and len(labels) != len(z):
         raise InputError(f"{len(labels)} labels for {len(z)} latents: give one for each")
 
@@ -84,7 +98,7 @@ def latent_scatter(z: np.ndarray, labels: np.ndarray | None, classes: Sequence[s
     # In random order either way, so that no class lies on top of the others.
     shown = rng.permutation(len(z))[:MOST_POINTS]
     points = points[shown]
-    fig = blank(7.5, 6)
+    fig = blank(7.5, 6 if z.shape[1] > 1 else 3)
     axes = fig.add_subplot()
     axes.set_aspect("equal" if z.shape[1] > 1 else "auto", adjustable="datalim")
     tidy(axes, "Latent locs", *names)
@@ -94,26 +108,38 @@ def latent_scatter(z: np.ndarray, labels: np.ndarray | None, classes: Sequence[s
 
     present = [] if labels is None else np.unique(labels).tolist()
     if labels is None or len(present) > MOST_CLASSES:
-        axes.scatter(*points.T, s=7, color=BLUE, alpha=0.5, linewidths=0)
+        axes.scatter(points[:, 0], points[:, 1], s=7, color=BLUE, alpha=0.5, linewidths=0)
         return fig
     rank = np.searchsorted(present, labels[shown])
     colours = np.array([PALETTE[index % len(PALETTE)] for index in range(len(present))])
     for marker, second in (("o", False), ("^", True)):
         # The second ten classes take the colours again, as triangles.
         chosen = (rank >= len(PALETTE)) == second
-        axes.scatter(*points[chosen].T, s=9, c=colours[rank[chosen]], marker=marker, alpha=0.75, linewidths=0)
+        x, y = points[chosen].T
+        axes.scatter(x, y, s=9, c=colours[rank[chosen]], marker=marker, alpha=0.75, linewidths=0)
     for index, label in enumerate(present):
         name = classes[label] if classes is not None and label < len(classes) else str(label)
         marker = "o" if index < len(PALETTE) else "^"
         axes.scatter([], [], s=28, color=colours[index], marker=marker, linewidths=0, label=name)
+        if z.shape[1] > 1 and (rank == index).any():
+            # The name also stands in the middle of its class, for eyes that colours do not serve.
+            middle = np.median(points[rank == index], axis=0)
+            halo = [withStroke(linewidth=2.5, foreground="white")]
+            axes.annotate(name, middle, ha="center", va="center", fontsize=9, color=INK, path_effects=halo)
     axes.legend(
-        loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=9, labelcolor=INK, handletextpad=0.2
+        loc="center left",
+        bbox_to_anchor=(1.0, 0.5),
+        ncols=1 if len(present) <= len(PALETTE) else 2,
+        frameon=False,
+        fontsize=9,
+        labelcolor=INK,
+        handletextpad=0.2,
     )
     return fig
 
 
 def style_scales(scale: np.ndarray) -> Figure:
-    """The learned style scale of each latent dimension, largest first. Small scales are content: what views share.
+    """The learned style scale of each latent dimension, largest first: a small scale is content.
 
     Args:
         scale: `(D,)`, positive.
@@ -132,11 +158,16 @@ def style_scales(scale: np.ndarray) -> Figure:
     axes.bar(range(len(scale)), scale[order] - low, bottom=low, width=0.72, color=BLUE)
     axes.set_ylim(low, high)
     axes.set_xlim(-0.7, len(scale) - 0.3)
-    every = max(1, len(scale) // 32)
-    axes.set_xticks(range(0, len(scale), every), [str(dim) for dim in order[::every]])
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high / low < 100 else (1.0,)))
+    every = -(-len(scale) // 64)
+    axes.set_xticks(
+        range(0, len(scale), every),
+        [str(dim) for dim in order[::every]],
+        fontsize=8 if len(scale) <= 32 else 6.5,
+    )
+    subs = (1, 2, 3, 4, 5, 6, 8) if high / low < 10 else (1, 2, 5) if high / low < 100 else (1,)
+    axes.yaxis.set_major_locator(LogLocator(subs=subs))
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.minorticks_off()
     axes.grid(axis="y", color=FAINT, linewidth=0.6)
     return fig
 
@@ -148,7 +179,7 @@ def _plane(z: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, tuple[s
     if z.shape[1] == 2:
         return z, ("z, dimension 0", "z, dimension 1")
     centred = (z - z.mean(axis=0)).astype(np.float64)
-    # The D x D eigenproblem, since a collapsed latent has no variance to divide by, which PCA would warn about.
+    # Not scikit-learn's PCA, which divides by the variance: a collapsed latent has none.
     variances, directions = np.linalg.eigh(centred.T @ centred)
     share = variances[::-1] / max(variances.sum(), np.finfo(np.float64).tiny)
     first, second = (

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,7 +33,7 @@ def draw_prior(model: nn.Module, num_groups: int, num_views: int) -> Arrays:
     """
     with local_params(model), torch.no_grad(), _evaluating(model):
         trace = poutine.trace(model).get_trace(num_groups=num_groups, num_views=num_views)
-    sites = {name: site for name, site in trace.nodes.items() if site["type"] == "sample"}
+    sites: dict[str, Any] = {name: site for name, site in trace.nodes.items() if site["type"] == "sample"}
     plates = {frame.name for site in sites.values() for frame in site["cond_indep_stack"]}
     draws = {name: site["value"] for name, site in sites.items() if name not in plates and name != "x"}
     return {"x": sites["x"]["fn"].mean.cpu().numpy()} | {name: value.cpu().numpy() for name, value in draws.items()}
@@ -43,7 +44,8 @@ def reconstruct(pair: LedgerELBO, x: Tensor) -> np.ndarray:
     with local_params(pair), torch.no_grad(), _evaluating(pair):
         guide_trace = poutine.trace(pair.guide).get_trace(x)
         trace = poutine.trace(poutine.replay(pair.model, trace=guide_trace)).get_trace(x)
-        return trace.nodes["x"]["fn"].mean.cpu().numpy()
+        view: Any = trace.nodes["x"]["fn"]
+        return view.mean.cpu().numpy()
 
 
 def prior_figure(draws: Mapping[str, np.ndarray], path: Path) -> None:
@@ -54,7 +56,12 @@ def prior_figure(draws: Mapping[str, np.ndarray], path: Path) -> None:
 
 
 def fit_figures(
-    pair: LedgerELBO, splits: Splits, views: Views, classes: list[str] | None, rows: list[dict[str, float]], folder: Path
+    pair: LedgerELBO,
+    splits: Splits,
+    views: Views,
+    classes: list[str] | None,
+    rows: list[dict[str, float]],
+    folder: Path,
 ) -> list[str]:
     """Draws what a fit shows at its end into `folder`.
 
@@ -98,4 +105,3 @@ class _evaluating:
 
     def __exit__(self, *_: object) -> None:
         self.module.train(self.training)
-

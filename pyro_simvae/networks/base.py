@@ -32,9 +32,7 @@ class Encoder(nn.Module):
         latent_dim: D.
     """
 
-    def __init__(
-        self, features: nn.Module, num_features: int, event_shape: Sequence[int], latent_dim: int
-    ) -> None:
+    def __init__(self, features: nn.Module, num_features: int, event_shape: Sequence[int], latent_dim: int) -> None:
         super().__init__()
         self.features = features
         self.head = nn.Linear(num_features, 2 * latent_dim)

@@ -26,7 +26,8 @@ class Conv(Network):
         """The sides of the image after each halving, the image's own first."""
         sides = [(height, width)]
         for _ in self.channels:
-            sides.append(tuple(-(-side // 2) for side in sides[-1]))  # rounded up, as a padded stride of 2 does
+            rows, columns = sides[-1]
+            sides.append((-(-rows // 2), -(-columns // 2)))  # rounded up, as a padded stride of 2 does
         return sides
 
     def encoder(self, event_shape: Sequence[int], latent_dim: int) -> Encoder:
@@ -51,13 +52,9 @@ class Conv(Network):
             nn.ReLU(inplace=True),
             nn.Unflatten(1, (channels[0], rows, columns)),
         ]
-        for i, side in enumerate(sides[1:]):
+        for i, (rows, columns) in enumerate(sides[1:]):
             # A padded stride of 2 maps sides 2n - 1 and 2n alike to n: the output padding says which to give back.
-            padding = tuple(new - (2 * old - 1) for new, old in zip(side, sides[i], strict=True))
-            layers.append(
-                nn.ConvTranspose2d(
-                    channels[i], channels[i + 1], 3, stride=2, padding=1, output_padding=padding
-                )
-            )
-            layers.append(nn.ReLU(inplace=True))
+            padding = rows - (2 * sides[i][0] - 1), columns - (2 * sides[i][1] - 1)
+            up = nn.ConvTranspose2d(channels[i], channels[i + 1], 3, stride=2, padding=1, output_padding=padding)
+            layers += [up, nn.ReLU(inplace=True)]
         return Decoder(nn.Sequential(*layers[:-1]), event_shape)

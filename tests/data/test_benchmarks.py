@@ -24,9 +24,7 @@ def write_idx(folder: Path, counts: dict[str, int]) -> dict[str, np.ndarray]:
         header = struct.pack(">IIII", 0x803, count, 28, 28)
         (folder / f"{part}-images-idx3-ubyte").write_bytes(header + pixels[part].tobytes())
         labels = np.arange(count, dtype=np.uint8) % 10
-        (folder / f"{part}-labels-idx1-ubyte").write_bytes(
-            struct.pack(">II", 0x801, count) + labels.tobytes()
-        )
+        (folder / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">II", 0x801, count) + labels.tobytes())
     return pixels
 
 
@@ -60,9 +58,7 @@ def test_pickled_cifar_batches_are_read(tmp_path: Path, monkeypatch: pytest.Monk
         sums[name] = hashlib.md5((folder / name).read_bytes()).hexdigest()
     monkeypatch.setattr(datasets.CIFAR10, "train_list", [("batch", sums["batch"])])
     monkeypatch.setattr(datasets.CIFAR10, "test_list", [("batch", sums["batch"])])
-    monkeypatch.setattr(
-        datasets.CIFAR10, "meta", {"filename": "meta", "key": "label_names", "md5": sums["meta"]}
-    )
+    monkeypatch.setattr(datasets.CIFAR10, "meta", {"filename": "meta", "key": "label_names", "md5": sums["meta"]})
     data = CIFAR10(str(tmp_path), valid_fraction=0.5)
     train, valid, test = data.load()
     assert (len(train), len(valid), len(test)) == (10, 10, 20)
@@ -70,9 +66,7 @@ def test_pickled_cifar_batches_are_read(tmp_path: Path, monkeypatch: pytest.Monk
     assert data.classes == [f"class {i}" for i in range(10)]
 
 
-def test_files_that_can_neither_be_found_nor_downloaded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_files_that_can_neither_be_found_nor_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets.MNIST, "mirrors", [(tmp_path / "nowhere").as_uri() + "/"])
     with pytest.raises(InputError, match=r"MNIST is neither under .* nor can it be downloaded .*--data.root"):
         MNIST(str(tmp_path)).load()

@@ -14,9 +14,7 @@ from pyro_simvae.errors import InputError
     seed=st.integers(0, 99),
     classes=st.integers(1, 5),
 )
-def test_the_two_sides_partition_the_items_in_proportion(
-    count: int, fraction: float, seed: int, classes: int
-) -> None:
+def test_the_two_sides_partition_the_items_in_proportion(count: int, fraction: float, seed: int, classes: int) -> None:
     labels = torch.arange(count) % classes
     rest, part = carve(count, fraction, seed, labels)
     assert torch.equal(torch.cat([rest, part]).sort().values, torch.arange(count))

@@ -21,12 +21,9 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     names = [f"{i:06d}.jpg" for i in range(6)]
     for i, name in enumerate(names):
         Image.new("RGB", (178, 218), (40 * i, 0, 0)).save(folder / "img_align_celeba" / name)
-    rows = {
-        name: " ".join("1" if i % (k + 2) == 0 else "-1" for k in range(3)) for i, name in enumerate(names)
-    }
+    rows = {name: " ".join("1" if i % (k + 2) == 0 else "-1" for k in range(3)) for i, name in enumerate(names)}
     tables = {
-        "list_attr_celeba.txt": f"6\n{' '.join(ATTRIBUTES)} \n"
-        + "".join(f"{n}  {r}\n" for n, r in rows.items()),
+        "list_attr_celeba.txt": f"6\n{' '.join(ATTRIBUTES)} \n" + "".join(f"{n}  {r}\n" for n, r in rows.items()),
         "identity_CelebA.txt": "".join(f"{n} 1\n" for n in names),
         "list_bbox_celeba.txt": "6\nimage_id x y\n" + "".join(f"{n} 1 1\n" for n in names),
         "list_landmarks_align_celeba.txt": "6\nx y\n" + "".join(f"{n} 1 1\n" for n in names),
@@ -35,9 +32,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, text in tables.items():
         (folder / name).write_text(text)
     # The true files' checksums; torchvision then only asks whether the files are there.
-    monkeypatch.setattr(
-        datasets.CelebA, "file_list", [(i, None, name) for i, _, name in datasets.CelebA.file_list]
-    )
+    monkeypatch.setattr(datasets.CelebA, "file_list", [(i, None, name) for i, _, name in datasets.CelebA.file_list])
     return tmp_path
 
 

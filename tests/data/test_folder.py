@@ -104,9 +104,7 @@ def test_classes_that_the_splits_do_not_share(tmp_path: Path) -> None:
         load(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("train", "test", "said"), [("cat", "", "no class folders"), ("", "cat", "has class folders")]
-)
+@pytest.mark.parametrize(("train", "test", "said"), [("cat", "", "no class folders"), ("", "cat", "has class folders")])
 def test_classes_in_only_one_split(tmp_path: Path, train: str, test: str, said: str) -> None:
     fill(tmp_path / "train" / train, 10)
     fill(tmp_path / "test" / test, 3)

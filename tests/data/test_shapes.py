@@ -18,9 +18,7 @@ def centre(image: Tensor) -> tuple[float, float]:
     """The centroid of the red channel, rightwards and downwards in half-sides."""
     weight = image[0].double()
     grid = (torch.arange(image.shape[-1]) + 0.5) * 2 / image.shape[-1] - 1
-    return float((weight.sum(0) * grid).sum() / weight.sum()), float(
-        (weight.sum(1) * grid).sum() / weight.sum()
-    )
+    return float((weight.sum(0) * grid).sum() / weight.sum()), float((weight.sum(1) * grid).sum() / weight.sum())
 
 
 @pytest.mark.parametrize("name", SHAPES)

@@ -14,9 +14,7 @@ def make_split(folder: Path, workers: int) -> StreamedSplit:
     paths = [str(folder / f"{i}.png") for i in range(10)]
     for i, path in enumerate(paths):
         Image.new("L", (4, 4), 10 * i).save(path)
-    return StreamedSplit(
-        paths, Format(1, 4, 4, convert=False), workers, torch.arange(10), {"value": torch.arange(10)}
-    )
+    return StreamedSplit(paths, Format(1, 4, 4, convert=False), workers, torch.arange(10), {"value": torch.arange(10)})
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -53,16 +53,9 @@ def test_automatic_choice_follows_the_program_not_its_attributes():
     assert guide(story(VAE)).content is None
 
 
-@pytest.mark.parametrize(
-    ("change", "reason"),
-    [
-        (lambda model: None, "z is not Normal"),
-        (lambda model: delattr(model, "style_scale") or setattr(model, "scale", 1), "no attribute style_scale"),
-    ],
-)
-def test_conjugate_content_is_refused_where_it_is_not_exact(change, reason):
+def test_conjugate_content_is_refused_where_it_is_not_exact():
     model = story(HeavyTails)
-    with pytest.raises(InputError, match="use --guide.content amortized"):
+    with pytest.raises(InputError, match=r"use --guide\.content amortized"):
         guide(model, content="conjugate")
     assert "z is not Normal" in why_not_conjugate(model)
     del model.style_scale

@@ -104,6 +104,8 @@ def test_deterministic_sites_carry_no_density():
             pyro.deterministic("doubled", 2 * x)
             return x
 
-    assert set(pair(Recorded)(torch.randn(4, 2, P, dtype=torch.float64)).terms) == {"log_p/z", "log_p/x", "log_q/z"}
-
-
+    assert set(pair(Recorded)(torch.randn(4, 2, P, dtype=torch.float64)).terms) == {
+        "log_p/z",
+        "log_p/x",
+        "log_q/z",
+    }

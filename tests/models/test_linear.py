@@ -61,9 +61,7 @@ def test_posteriors_condition_the_brute_force_joint(story, num_views):
 
     latent = Exact(story).latent(x)
     torch.testing.assert_close(latent.mean.flatten(1), loc[:, D:], rtol=1e-6, atol=1e-7)
-    torch.testing.assert_close(
-        latent.covariance_matrix[0, 0], posterior[D : 2 * D, D : 2 * D], rtol=1e-6, atol=1e-7
-    )
+    torch.testing.assert_close(latent.covariance_matrix[0, 0], posterior[D : 2 * D, D : 2 * D], rtol=1e-6, atol=1e-7)
 
 
 @pytest.mark.parametrize("num_views", [1, 2, 4])

@@ -33,7 +33,9 @@ def test_convolutions_refuse_vectors(network, part):
 
 
 def test_paper_sizes_are_the_default():
-    widths = [layer.out_features for layer in MLP().encoder((1, 28, 28), 10).modules() if hasattr(layer, "out_features")]
+    widths = [
+        layer.out_features for layer in MLP().encoder((1, 28, 28), 10).modules() if hasattr(layer, "out_features")
+    ]
     assert widths == [20, 2000, 500, 500] or widths == [2000, 500, 500, 20]
 
 
