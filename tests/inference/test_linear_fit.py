@@ -30,7 +30,7 @@ def fitted(tmp_path, num_views):
         likelihood={"class_path": "normal", "init_args": {"scale": 1.0, "learn_scale": True}},
         guide="exact",
         latent_dim=D,
-        training=Training(epochs=60, num_views=num_views, learning_rate=2e-2, schedule="cosine"),
+        training=Training(epochs=100, num_views=num_views, learning_rate=5e-2, schedule="cosine"),
         out=str(tmp_path / "run"),
     )
     experiment = exp.build(exp.read_run(folder))
