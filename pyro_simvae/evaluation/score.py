@@ -45,6 +45,8 @@ def score(
 ) -> dict[str, Any]:
     """Probe scores of the latent loc ("z"), of raw input and of the untrained guide's loc, all without augmentation.
 
+    Known factors are probed on the two latents only.
+
     Args:
         splits: the data; all on one device with the guides. Without labels and factors the result is empty.
         views: its plain form makes what is represented.
@@ -53,7 +55,7 @@ def score(
         console: gets a line for each representation before it is probed.
 
     Returns:
-        {"z": {"knn", "linear", "mlp", "factors": {factor: {"linear", "knn"}}}, "raw": {...}, "untrained": {...}}.
+        {"z": {"knn", "linear", "mlp", "factors": {factor: {"linear", "knn"}}}, "raw": {"knn", ...}, "untrained": {...}}.
         "factors" only where the data has them.
 
     Raises:
@@ -79,7 +81,7 @@ def score(
         console.print(f"probing {name} ...", highlight=False)
         features = Features(*(make(split) for split in splits))
         scores[name] = {} if labels is None else classify(features, labels, seed)
-        if factors:
+        if factors and name != "raw":  # regressions on thousands of pixels would take longer than all else
             scores[name]["factors"] = probe_factors(features, factors, PERIODS)
     return scores
 
