@@ -55,7 +55,7 @@ def score(
         console: gets a line for each representation before it is probed.
 
     Returns:
-        {"z": {"knn", "linear", "mlp", "factors": {factor: {"linear", "knn"}}}, "raw": {"knn", ...}, "untrained": {...}}.
+        {"z": {"knn", "linear", "mlp", "factors": {factor: {"linear", "knn"}}}, "raw": ..., "untrained": ...}.
         "factors" only where the data has them.
 
     Raises:
