@@ -15,9 +15,14 @@ def local_params(*modules: nn.Module) -> Iterator[None]:
     Pyro prepares a module for this only if `module_local_params` was set when the module was made. Users make
     stories under either setting, so what is missing is added here.
     """
+    prepare(*modules)
+    with pyro.settings.context(module_local_params=True):
+        yield
+
+
+def prepare(*modules: nn.Module) -> None:
+    """Makes modules fit to run under `module_local_params`, once and for all."""
     for module in modules:
         for part in module.modules():
             if isinstance(part, PyroModule) and not hasattr(part._pyro_context, "param_state"):
                 part._pyro_context.param_state = {"params": {}, "constraints": {}}
-    with pyro.settings.context(module_local_params=True):
-        yield

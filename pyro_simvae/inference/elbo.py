@@ -2,13 +2,14 @@
 
 from typing import Any, NamedTuple
 
+import pyro
 from pyro import poutine
 from pyro.distributions.util import scale_and_mask
 from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor, nn
 
 from pyro_simvae.errors import InputError
-from pyro_simvae.local_params import local_params
+from pyro_simvae.local_params import prepare
 
 
 class Ledger(NamedTuple):
@@ -42,10 +43,11 @@ class LedgerELBO(nn.Module):
         super().__init__()
         self.model = model
         self.guide = guide
+        prepare(model, guide)
 
     def forward(self, x: Tensor, likelihood_weight: float = 1.0, kl_weight: float = 1.0) -> Ledger:
         """x: `(N, J, *event)`. Raises InputError at a guide site that cannot be reparametrized."""
-        with local_params(self.model, self.guide):
+        with pyro.settings.context(module_local_params=True):
             guide_trace = poutine.trace(self.guide).get_trace(x)
             model_trace = poutine.trace(poutine.replay(self.model, trace=guide_trace)).get_trace(x)
         objective, elbo = x.new_zeros(()), x.new_zeros(())
