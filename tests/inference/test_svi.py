@@ -102,9 +102,8 @@ def test_interrupt_finishes_the_step_and_leaves_a_run_to_resume(fit_images, monk
 
 
 def test_a_finished_run_can_be_made_longer(fit_images):
-    whole, part = fit_images("whole", {"epochs": 3}), fit_images("part", {"epochs": 1})
+    whole, _ = fit_images("whole", {"epochs": 3}), fit_images("part", {"epochs": 1})
     assert_same_run(whole, fit_images("part", {"epochs": 3}, resume=True))
-    assert part.name == "part"
 
 
 def test_fit_leaves_the_callers_generators_alone(fit_images):
