@@ -1,5 +1,7 @@
 """Reading a story's latent sites by running its program once, without its decoder."""
 
+import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -86,3 +88,12 @@ def check_story(model: nn.Module, latent_dim: int, num_views: int) -> None:
                 f"{tuple(fn.event_shape)} for {num_groups} groups of {num_views} views and latent_dim {latent_dim}: "
                 f"it must be {shape[:2]} and ({latent_dim},); use .to_event(1) and the plates' dims -2 and -1"
             )
+
+
+def accepted(program: nn.Module, observed: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """What of `labels` and `index` the program's forward has an argument for."""
+    parameters = inspect.signature(program.forward).parameters.values()
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return dict(observed)
+    names = [parameter.name for parameter in parameters]
+    return {name: value for name, value in observed.items() if name in names}

@@ -1,0 +1,8 @@
+"""Discriminative losses as limits of the same generative program: each takes a (model, guide) pair to its limit's."""
+
+from pyro_simvae.limits.contrastive import DCL as dcl
+from pyro_simvae.limits.contrastive import InfoNCE as infonce
+from pyro_simvae.limits.contrastive import SimCLR as simclr
+from pyro_simvae.limits.limit import Claim, Limit, Terms
+
+__all__ = ["Claim", "Limit", "Terms", "dcl", "infonce", "simclr"]

@@ -1,0 +1,87 @@
+"""Estimates of H[z] from a batch: what takes the decoder's place in a limit. All in nats."""
+
+import math
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from pyro_simvae.limits.gather import first_row, gather
+from pyro_simvae.limits.latents import Latents
+
+Candidates = Literal["all", "other groups"]
+
+CHUNK = 2**24
+"""Numbers that a kernel matrix may hold at once; larger ones are made in pieces, anew in the backward pass."""
+
+
+def log_density(latents: Latents, z: Tensor, candidates: Candidates = "all") -> Tensor:
+    """The leave-one-out kernel density under the story's own predictive kernel.
+
+        log q̂(z_ij) = log mean_k p(z_ij | z_k),   k over all other latents of the batch
+
+    Args:
+        latents: gives the kernel.
+        z: `(N, J, D)`.
+        candidates: "all" other latents, NJ - 1, or those of "other groups" only, (N - 1) J.
+
+    Returns:
+        `(N, J)`, so that its negative mean estimates H[z].
+    """
+    num_groups, num_views, dim = z.shape
+    pool = gather(z)
+    members = num_views * torch.arange(len(pool), device=z.device).repeat_interleave(num_views)
+    members = members if candidates == "other groups" else torch.arange(len(members), device=z.device)
+    own = members[first_row(z) * num_views :][: num_groups * num_views]
+
+    def excluded(rows: slice) -> Tensor:
+        return own[rows, None] == members
+
+    count = len(pool) * num_views - (num_views if candidates == "other groups" else 1)
+    total = log_sum_kernel(latents, z.reshape(-1, dim), pool.reshape(-1, dim), excluded)
+    return total.reshape(num_groups, num_views) - math.log(count)
+
+
+def log_density_across(latents: Latents, z: Tensor) -> Tensor:
+    """The kernel density of each view among another view's latents, its partner's included.
+
+        mean over j' ≠ j of log mean_k p(z_ij | z_kj'),   k over all N groups
+
+    z: `(N, J, D)`. Returns `(N, J)`.
+    """
+    num_views, pool = z.shape[1], gather(z)
+    by_view = [
+        torch.stack([log_sum_kernel(latents, z[:, j], pool[:, k]) for k in range(num_views) if k != j]).mean(0)
+        for j in range(num_views)
+    ]
+    return torch.stack(by_view, 1) - math.log(len(pool))
+
+
+def log_sum_kernel(
+    latents: Latents, z: Tensor, given: Tensor, excluded: Callable[[slice], Tensor] | None = None
+) -> Tensor:
+    """log Σ_k p(z_m | given_k) in pieces of bounded memory.
+
+    Args:
+        latents: gives the kernel.
+        z: `(M, D)`.
+        given: `(K, D)`.
+        excluded: for a slice of m, which k to leave out, `(m, K)` bool.
+
+    Returns:
+        `(M,)`.
+    """
+
+    def piece(rows: slice, anchors: Tensor, given: Tensor) -> Tensor:
+        kernel = latents.kernel(anchors, given)
+        if excluded is not None:
+            kernel = kernel.masked_fill(excluded(rows), -torch.inf)
+        return kernel.logsumexp(-1)
+
+    size = max(1, CHUNK // (len(given) * latents.floats_per_pair))
+    if size >= len(z):
+        return piece(slice(None), z, given)
+    rows = [slice(start, start + size) for start in range(0, len(z), size)]
+    return torch.cat([checkpoint(piece, row, z[row], given, use_reentrant=False) for row in rows])

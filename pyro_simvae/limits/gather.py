@@ -1,0 +1,27 @@
+"""The joined batch of all processes."""
+
+import torch
+from torch import Tensor, distributed
+
+
+def gather(z: Tensor) -> Tensor:
+    """Rows of all processes in the order of their ranks, with gradients to each: `(N, ...)` to `(W N, ...)`.
+
+    Gradients of the processes' losses add up in the rows' owners; where they are then averaged, as DDP does, the
+    outcome is that of one process with the joined batch.
+    """
+    if world_size() == 1:
+        return z
+    from torch.distributed.nn.functional import all_gather
+
+    return torch.cat(list(all_gather(z.contiguous())))
+
+
+def first_row(z: Tensor) -> int:
+    """Where this process's rows `(N, ...)` begin in the joined batch."""
+    return distributed.get_rank() * len(z) if world_size() > 1 else 0
+
+
+def world_size() -> int:
+    """Processes that share the batch."""
+    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1

@@ -1,0 +1,92 @@
+"""The (model, guide) pair of a limit: the user's own programs, run under the limit's handlers."""
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from pyro import distributions as dist
+from pyro import poutine
+from pyro.nn import PyroModule
+from torch import Tensor, nn
+
+from pyro_simvae.limits.geometry import euclidean, sphere
+from pyro_simvae.limits.given import Given
+from pyro_simvae.limits.handlers import EntropyForLikelihood, PointPosterior
+from pyro_simvae.limits.latents import GaussianLatents, Latents, TracedLatents, is_gaussian
+from pyro_simvae.sites import accepted, latent_sites
+
+if TYPE_CHECKING:
+    from pyro_simvae.limits.limit import Limit
+
+
+class LimitModel(PyroModule):
+    """A story under a limit: the same program, with an entropy in place of its likelihood.
+
+    Args:
+        model: the story.
+        limit: built for its latent dimension.
+
+    Raises:
+        InputError: a story whose latents have no closed form and cannot be integrated.
+    """
+
+    def __init__(self, model: nn.Module, limit: "Limit") -> None:
+        super().__init__()
+        self.story = model
+        self.limit = limit
+        self.dim = latent_sites(model)["z"]["fn"].event_shape[0]
+        self._gaussian = is_gaussian(model)
+
+    @property
+    def latents(self) -> Latents:
+        """The densities of the story's latents as it stands, in the units of the limit's representations."""
+        story: Any = self.story
+        gaussian = self._gaussian
+        latents: Latents = GaussianLatents(story.style_scale, story.content_scale) if gaussian else TracedLatents(story)
+        temperature = self.limit.temperature_of(self.dim)
+        if temperature is not None:
+            latents.unit = (latents.temperature / temperature).sqrt()
+        return latents
+
+    def forward(self, x: Tensor | None = None, num_groups: int = 1, num_views: int = 2, **observed: Tensor) -> Any:
+        """x: `(N, J, *event)` and what the limit observes, `labels` or `index` `(N,)`; without x the story's prior."""
+        if x is None:
+            return self.story(None, num_groups, num_views)
+        limit = self.limit
+        target = None if limit.teacher is None else limit.geometry(limit.teacher(x))
+        given = Given(target, observed.get("labels"), observed.get("index"))
+        limit.check(x, given)
+        with EntropyForLikelihood(limit, self.latents, given):
+            return self.story(x, **accepted(self.story, observed))
+
+
+class LimitGuide(PyroModule):
+    """A guide under a limit: the same program, collapsed towards a point in the limit's geometry.
+
+    Args:
+        guide: the guide.
+        limit_model: the story under the same limit.
+    """
+
+    def __init__(self, guide: nn.Module, limit_model: LimitModel) -> None:
+        super().__init__()
+        self.guide = guide
+        # Held out of reach of torch's module tree: the limit's state is stored once, with the model.
+        self._limit_model = (limit_model,)
+
+    def forward(self, x: Tensor, **observed: Tensor) -> Any:
+        """x: `(N, J, *event)`."""
+        (model,) = self._limit_model
+        limit = model.limit
+        if limit.teacher is not None and limit.momentum is not None and self.training and torch.is_grad_enabled():
+            limit.teacher.follow(self.guide, limit.momentum)
+        with PointPosterior(limit, model.latents.unit, limit.geometry):
+            return self.guide(x, **accepted(self.guide, observed))
+
+    def latent(self, x: Tensor) -> dist.TorchDistribution:
+        """q(z | x) for x `(N, J, *event)`: batch shape `(N, J)`, event shape `(D,)`; without batch statistics."""
+        (model,) = self._limit_model
+        limit = model.limit
+        geometry = limit.geometry if limit.geometry is sphere else euclidean
+        with PointPosterior(limit, model.latents.unit, geometry):
+            site: Any = poutine.trace(self.guide).get_trace(x).nodes["z"]
+        return site["fn"]
