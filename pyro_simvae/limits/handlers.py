@@ -62,34 +62,31 @@ class EntropyForLikelihood(Messenger):
         self.limit = limit
         self.latents = latents
         self.given = given
-        self.agreement: Scored | None = None
+        self.sites: dict[str, Scored] = {}
         self.z: Tensor | None = None
 
     def _pyro_sample(self, msg: Any) -> None:
-        if msg["name"] == "content":
-            msg["fn"] = Scored(msg["fn"], self.limit.share_of_joint)
-        elif msg["name"] == "z":
-            msg["fn"] = self.agreement = Scored(msg["fn"], self.limit.share_of_joint)
-        elif msg["name"] == "x":
-            self._score(msg)
+        weights = {"content": self.limit.share_of_joint, "z": self.limit.share_of_joint, "x": 1 - self.limit.t}
+        if msg["name"] in weights:
+            msg["fn"] = self.sites[msg["name"]] = Scored(msg["fn"], weights[msg["name"]])
 
     def _pyro_post_sample(self, msg: Any) -> None:
         if msg["name"] == "z":
             self.z = msg["value"]
 
-    def _score(self, msg: Any) -> None:
-        assert self.agreement is not None
+    def score(self) -> None:
+        """Sets the terms, once the program has run: they may run it again, which must not happen inside its plates."""
         assert self.z is not None
         limit, latents, given = self.limit, self.latents, self.given
         z = self.z / latents.unit
-        shape, t = z.shape[:2], limit.t
         if limit.content == "joint":
             # The program's own sites score the story's latents; the entropy is that of the representations.
             jacobian = z.shape[-1] * torch.as_tensor(latents.unit).log()
-            self.agreement.extra = (t * jacobian).to(z).expand(shape)
+            agreement = jacobian.to(z).expand(z.shape[:2])
         else:
-            self.agreement.extra = t * _total(limit.agreement(z, latents, given), z)
-        msg["fn"] = Scored(msg["fn"], 1 - t, t * _total(limit.entropy(z, latents, given), z))
+            agreement = _total(limit.agreement(z, latents, given), z)
+        self.sites["z"].extra = limit.t * agreement
+        self.sites["x"].extra = limit.t * _total(limit.entropy(z, latents, given), z)
         if limit.training and torch.is_grad_enabled():
             with torch.no_grad():
                 limit.update(z.detach(), given)

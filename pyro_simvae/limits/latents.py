@@ -119,7 +119,7 @@ class TracedLatents(Latents):
         self.unit = unit
         latent = latent_sites(model)["z"]["fn"]
         self._scale = _scale(latent).flatten(0, -2).amax(0).detach()
-        self._angles = torch.pi * ((torch.arange(num_nodes) + 0.5) / num_nodes - 0.5)
+        self._angles = torch.pi * ((torch.arange(num_nodes, dtype=torch.float64) + 0.5) / num_nodes - 0.5)
         self.floats_per_pair = 4 * num_nodes * latent.event_shape[0]
 
     @property

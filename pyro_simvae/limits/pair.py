@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING, Any
 
+import pyro
 import torch
 from pyro import distributions as dist
 from pyro import poutine
-from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from pyro_simvae.limits.geometry import euclidean, sphere
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pyro_simvae.limits.limit import Limit
 
 
-class LimitModel(PyroModule):
+class LimitModel(nn.Module):
     """A story under a limit: the same program, with an entropy in place of its likelihood.
 
     Args:
@@ -55,11 +55,16 @@ class LimitModel(PyroModule):
         target = None if limit.teacher is None else limit.geometry(limit.teacher(x))
         given = Given(target, observed.get("labels"), observed.get("index"))
         limit.check(x, given)
-        with EntropyForLikelihood(limit, self.latents, given):
-            return self.story(x, **accepted(self.story, observed))
+        if not pyro.settings.get("module_local_params"):
+            pyro.module("limit", limit)  # so that Pyro's own optimizers find the limit's parameters
+        handler = EntropyForLikelihood(limit, self.latents, given)
+        with handler:
+            result = self.story(x, **accepted(self.story, observed))
+        handler.score()
+        return result
 
 
-class LimitGuide(PyroModule):
+class LimitGuide(nn.Module):
     """A guide under a limit: the same program, collapsed towards a point in the limit's geometry.
 
     Args:

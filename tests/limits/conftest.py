@@ -39,7 +39,8 @@ def pair():
     """A story and its guide in float64, for views `(N, J, 5)`."""
 
     def make(story=SimVAE, dim=4, **arguments):
-        arguments = {"content_scale": math.inf} | arguments if story is SimVAE else arguments
+        if issubclass(story, SimVAE):
+            arguments = {"content_scale": math.inf} | arguments
         model = story(Normal(MLP([4]).decoder((5,), dim)), dim, **arguments)
         return model.double(), MeanField(model, MLP([4]).encoder((5,), dim)).double()
 
