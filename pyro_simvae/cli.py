@@ -20,6 +20,7 @@ from pyro_simvae.data import Dataset
 from pyro_simvae.errors import InputError
 from pyro_simvae.inference.settings import Hardware, Training
 from pyro_simvae.likelihoods import Likelihood
+from pyro_simvae.limits import Limit
 from pyro_simvae.networks import Network
 
 BASES = {
@@ -28,6 +29,7 @@ BASES = {
     "likelihood": Likelihood,
     "model": PyroModule,
     "guide": PyroModule,
+    "limit": Limit,
 }
 DEFAULTS = {
     "data": "digits",
@@ -54,7 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.pop("config", None)
         out = options.get("out") or ""
         if name == "fit":
-            options = {key: _written(key, value) if key in KNOWN else value for key, value in options.items()}
+            named = {key for key in KNOWN if options[key] is not None}
+            options = {key: _written(key, value) if key in named else value for key, value in options.items()}
             options["training"] = Training(**options["training"])
             options["hardware"] = Hardware(**options["hardware"])
         COMMANDS[name](**options)
@@ -100,13 +103,14 @@ def parser() -> ArgumentParser:
         if name == "fit":
             sub.add_argument("--config", action="config", help="a YAML file of options, such as a run's config.yaml")
             for kind, base in BASES.items():
+                default = {"class_path": _import_path(load_class(kind, DEFAULTS[kind]))} if kind in DEFAULTS else None
                 sub.add_subclass_arguments(
                     base,
                     kind,
                     as_group=False,
                     skip=set(GIVEN[kind]),
                     instantiate=False,
-                    default={"class_path": _import_path(load_class(kind, DEFAULTS[kind]))},
+                    default=default,
                     metavar="NAME",
                     help=f"{', '.join(KNOWN[kind])}; --{kind}.help NAME lists its own options",
                 )
@@ -149,7 +153,7 @@ def _load_config(text: str) -> Any:
     if not isinstance(value, dict) or not set(value) & (set(KNOWN) | {"training"}):
         return value
     value = dict(value)
-    for kind in set(KNOWN) & set(value):
+    for kind in (kind for kind in KNOWN if value.get(kind) is not None):
         spec = normalize(kind, value[kind])
         value[kind] = {**spec, "class_path": _import_path(load_class(kind, spec["class_path"]))}
     return value

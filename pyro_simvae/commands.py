@@ -19,8 +19,7 @@ from pyro_simvae.inference import rng
 from pyro_simvae.inference.files import load_checkpoint, write_text
 from pyro_simvae.inference.progress import Progress
 from pyro_simvae.inference.settings import Hardware, Training
-from pyro_simvae.inference.svi import SVI, check_pair, first_views, load_weights
-from pyro_simvae.likelihoods import Likelihood
+from pyro_simvae.inference.svi import SVI, load_weights
 
 
 def fit(
@@ -30,6 +29,7 @@ def fit(
     likelihood: Spec = "continuous_bernoulli",
     model: Spec = "simvae",
     guide: Spec = "mean_field",
+    limit: Spec | None = None,
     latent_dim: int = 10,
     training: Training = Training(),  # noqa: B008 (frozen)
     hardware: Hardware = Hardware(),  # noqa: B008 (frozen)
@@ -46,6 +46,7 @@ def fit(
         likelihood: bernoulli, continuous_bernoulli or normal.
         model: simvae, vae, linear, or path/to/story.py:Class.
         guide: mean_field, exact, or path/to/guide.py:Class.
+        limit: a discriminative limit of the story in place of its ELBO; `pyro-simvae limits` lists them.
         latent_dim: D.
         training: how the ELBO is optimized.
         hardware: on what.
@@ -60,20 +61,16 @@ def fit(
         InputError: whatever cannot be used, before anything is written; a non-finite loss.
         KeyboardInterrupt: after Ctrl-C, once a checkpoint is written; `resume` goes on from there.
     """
-    config = exp.Config(data, views, network, likelihood, model, guide, latent_dim, training, hardware, seed)
+    config = exp.Config(data, views, network, likelihood, model, guide, latent_dim, training, hardware, seed, limit)
     console = Console(soft_wrap=True)
     if resume:
         folder, config = _resumed(out, config)
     else:
         folder = exp.free_folder(out, config)
     experiment = exp.build(config)
-    with rng.isolated(seed):
-        x = first_views(experiment.splits.train, experiment.views, training.num_groups, training.num_views)
-        for module in experiment.model.modules():
-            if isinstance(module, Likelihood):
-                module.check(x)
-        check_pair(experiment.pair, x)
     svi = _loop(experiment, config, folder)
+    with rng.isolated(seed):
+        svi.check()
     if not resume:
         exp.create_run(folder, config)
     with rng.isolated(seed):
@@ -113,7 +110,7 @@ def evaluate(run: str, weights: Literal["best", "last"] = "best") -> dict[str, A
     folder, console = Path(run), Console(soft_wrap=True)
     config = exp.read_run(folder)
     experiment = exp.build(config)
-    untrained = exp.build_pair(config, experiment.splits.train.event_shape)
+    untrained = exp.build_pair(config, experiment.splits.train)
     _load(experiment, folder, weights)
     fabric = _fabric(config.hardware)
     svi = _loop(experiment, config, folder, fabric)
@@ -121,7 +118,7 @@ def evaluate(run: str, weights: Literal["best", "last"] = "best") -> dict[str, A
     evaluation: dict[str, Any] = {"elbo": svi.validate(splits.test)}
     guides = experiment.guide, untrained.guide.to(fabric.device)
     evaluation = score(splits, svi.views, *guides, config.seed, console) | evaluation
-    style = getattr(experiment.model, "style_scale", None)
+    style = getattr(experiment.story, "style_scale", None)
     if isinstance(style, torch.Tensor):
         evaluation["style_scale"] = style.tolist()
     evaluation["weights"] = weights
@@ -147,7 +144,7 @@ def sample(run: str, num_groups: int = 8, num_views: int = 8, seed: int = 0, out
     Raises:
         InputError: flat content, which is improper; no such run; `out` exists.
     """
-    from pyro_simvae.inspection.gallery import draw_prior, prior_figure
+    from pyro_simvae.inspection.gallery import decoder_is_trained, draw_prior, prior_figure
 
     folder, console = Path(run), Console(soft_wrap=True)
     path = Path(out) if out else folder / "samples" / f"seed-{seed}-{num_groups}x{num_views}.npz"
@@ -157,9 +154,14 @@ def sample(run: str, num_groups: int = 8, num_views: int = 8, seed: int = 0, out
         raise InputError(f"{path} exists: choose another --out")
     config = exp.read_run(folder)
     experiment = exp.build(config)
+    if not decoder_is_trained(experiment.pair):
+        raise InputError(
+            f"{folder} was fitted under a limit, which leaves the decoder untrained, so there are no views to draw: "
+            "fit with --limit.t below 1, or without a limit"
+        )
     _load(experiment, folder, "best")
     with rng.isolated(seed):
-        draws = draw_prior(experiment.model, num_groups, num_views)
+        draws = draw_prior(experiment.story, num_groups, num_views)
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(path, **draws)  # type: ignore[arg-type]  # numpy types its own flag only
     prior_figure(draws, path.with_suffix(".png"))

@@ -1,4 +1,4 @@
-"""From a name in a command or a config to an object: data sets, networks, likelihoods, stories, guides."""
+"""From a name in a command or a config to an object: data sets, networks, likelihoods, stories, guides, limits."""
 
 import hashlib
 import importlib
@@ -38,6 +38,7 @@ KNOWN: dict[str, dict[str, str]] = {
         "mean_field": "pyro_simvae.guides.MeanField",
         "exact": "pyro_simvae.guides.Exact",
     },
+    "limit": {name: f"pyro_simvae.limits.{name}" for name in ("infonce", "simclr", "dcl")},
 }
 GIVEN = {
     "data": (),
@@ -45,8 +46,11 @@ GIVEN = {
     "likelihood": ("decoder",),
     "model": ("likelihood", "latent_dim"),
     "guide": ("model", "encoder"),
+    "limit": ("num_items", "num_classes"),
 }
 """The constructor arguments that an experiment supplies itself; all others are the user's options."""
+ON_REQUEST = ("num_items", "num_classes")
+"""Of these, the ones that only a class with such an argument gets."""
 
 
 def normalize(kind: str, spec: Spec) -> dict[str, Any]:
@@ -126,7 +130,7 @@ def build(kind: str, spec: Spec, **given: Any) -> Any:
     """An object from its spec.
 
     Args:
-        kind: "data", "network", "likelihood", "model" or "guide".
+        kind: a key of `KNOWN`.
         spec: which class, with which of its own arguments.
         given: the arguments named in `GIVEN[kind]`.
 
@@ -143,4 +147,5 @@ def build(kind: str, spec: Spec, **given: Any) -> Any:
     missing = [n for n in own if parameters[n].default is inspect.Parameter.empty and n not in spec["init_args"]]
     if missing:
         raise InputError(f"{cls.__name__} needs the argument {missing[0]!r}: give --{kind}.{missing[0]}")
+    given = {name: value for name, value in given.items() if name in parameters or name not in ON_REQUEST}
     return cls(**given, **spec["init_args"])

@@ -12,13 +12,14 @@ from torch import nn
 
 from pyro_simvae import components
 from pyro_simvae.components import Spec
-from pyro_simvae.data import Dataset, Splits, Views, preset
+from pyro_simvae.data import Dataset, Split, Splits, Views, preset
 from pyro_simvae.errors import InputError, unknown_name
 from pyro_simvae.inference import rng
 from pyro_simvae.inference.elbo import LedgerELBO
 from pyro_simvae.inference.files import write_text
 from pyro_simvae.inference.settings import Hardware, Training
 from pyro_simvae.likelihoods import Likelihood
+from pyro_simvae.limits import Limit
 from pyro_simvae.sites import check_story
 
 
@@ -36,11 +37,12 @@ class Config:
     training: Training
     hardware: Hardware
     seed: int
+    limit: Spec | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values; every component as {"class_path", "init_args"}, its defaults written out."""
         plain = asdict(self)
-        plain |= {kind: components.complete(kind, plain[kind]) for kind in components.KNOWN}
+        plain |= {kind: components.complete(kind, plain[kind]) for kind in _named(self)}
         return yaml.safe_load(yaml.safe_dump(plain))  # tuples become lists, as in the file
 
     @classmethod
@@ -67,8 +69,9 @@ class Experiment(NamedTuple):
     pair: LedgerELBO
 
     @property
-    def model(self) -> nn.Module:
-        return self.pair.model
+    def story(self) -> nn.Module:
+        """The generative story itself, without the limit's handlers."""
+        return getattr(self.pair.model, "story", self.pair.model)
 
     @property
     def guide(self) -> nn.Module:
@@ -87,11 +90,16 @@ def build(config: Config) -> Experiment:
     splits = dataset.load()
     event_shape = splits.train.event_shape
     views = Views(preset(config.views or dataset.views), event_shape)
-    return Experiment(dataset, splits, views, build_pair(config, event_shape))
+    return Experiment(dataset, splits, views, build_pair(config, splits.train))
 
 
-def build_pair(config: Config, event_shape: tuple[int, ...]) -> LedgerELBO:
-    """The story and its guide, initialized from the config's seed. Raises InputError where they do not fit."""
+def build_pair(config: Config, train: Split) -> LedgerELBO:
+    """The story and its guide, under the limit if there is one, initialized from the config's seed.
+
+    Raises:
+        InputError: the parts do not fit together, or `train` lacks what the limit asks for.
+    """
+    event_shape = train.event_shape
     with rng.isolated(config.seed):
         network = components.build("network", config.network)
         encoder = network.encoder(event_shape, config.latent_dim)
@@ -100,6 +108,10 @@ def build_pair(config: Config, event_shape: tuple[int, ...]) -> LedgerELBO:
         model = components.build("model", config.model, likelihood=likelihood, latent_dim=config.latent_dim)
         check_story(model, config.latent_dim, config.training.num_views)
         guide = components.build("guide", config.guide, model=model, encoder=encoder)
+        if config.limit is not None:
+            num_classes = 0 if train.labels is None else int(train.labels.max()) + 1
+            limit: Limit = components.build("limit", config.limit, num_items=len(train), num_classes=num_classes)
+            model, guide = limit(model, guide)
     return LedgerELBO(model, guide)
 
 
@@ -161,13 +173,19 @@ def differences(old: Config, new: Config) -> list[str]:
         # A longer fit, another machine and another place of the story's file are no other experiment.
         del plain["hardware"], plain["training"]["epochs"]
         for kind in components.KNOWN:
-            plain[kind]["class_path"] = plain[kind]["class_path"].rpartition(":")[2]
+            if plain[kind] is not None:
+                plain[kind]["class_path"] = plain[kind]["class_path"].rpartition(":")[2]
     return sorted(key for key in before if before[key] != after[key])
+
+
+def _named(config: Config) -> list[str]:
+    """The kinds of components that the config names."""
+    return [kind for kind in components.KNOWN if getattr(config, kind) is not None]
 
 
 def _user_files(config: Config) -> dict[str, Path]:
     paths = {}
-    for kind in components.KNOWN:
+    for kind in _named(config):
         path, _, _ = components.normalize(kind, getattr(config, kind))["class_path"].rpartition(":")
         if path.endswith(".py"):
             paths[kind] = Path(path)

@@ -91,10 +91,15 @@ def check_story(model: nn.Module, latent_dim: int, num_views: int) -> None:
             )
 
 
+def observed_arguments(program: nn.Module) -> set[str]:
+    """What of "labels" and "index" a program asks for: by an argument of its forward, or in its `observes`."""
+    parameters = inspect.signature(program.forward).parameters
+    return {"labels", "index"} & {*parameters, *getattr(program, "observes", ())}
+
+
 def accepted(program: nn.Module, observed: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """What of `labels` and `index` the program's forward has an argument for."""
-    parameters = inspect.signature(program.forward).parameters.values()
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        return dict(observed)
-    names = [parameter.name for parameter in parameters]
+    """Of the observed, what the program asks for."""
+    if not observed:
+        return {}
+    names = observed_arguments(program)
     return {name: value for name, value in observed.items() if name in names}

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from pyro_simvae.errors import InputError
 from pyro_simvae.local_params import prepare
+from pyro_simvae.sites import accepted, observed_arguments
 
 
 class Ledger(NamedTuple):
@@ -20,11 +21,14 @@ class Ledger(NamedTuple):
         elbo: the true ELBO, without weights; `()`, detached.
         terms: "log_p/SITE" and "log_q/SITE", without weights; each `()`, detached.
             elbo = Σ log_p - Σ log_q.
+        limit: under a limit, the terms of its loss as the literature normalizes them; each `()`, detached. What is
+            called ELBO above is then the limit's objective.
     """
 
     objective: Tensor
     elbo: Tensor
     terms: dict[str, Tensor]
+    limit: dict[str, Tensor]
 
 
 class LedgerELBO(nn.Module):
@@ -45,13 +49,30 @@ class LedgerELBO(nn.Module):
         self.guide = guide
         prepare(model, guide)
 
-    def forward(self, x: Tensor, likelihood_weight: float = 1.0, kl_weight: float = 1.0) -> Ledger:
-        """x: `(N, J, *event)`. Raises InputError at a guide site that cannot be reparametrized."""
+    @property
+    def observes(self) -> set[str]:
+        """What of "labels" and "index" the pair asks for besides the views."""
+        return observed_arguments(self.model) | observed_arguments(self.guide)
+
+    def forward(self, x: Tensor, likelihood_weight: float = 1.0, kl_weight: float = 1.0, **observed: Tensor) -> Ledger:
+        """One sample of the objective and its terms.
+
+        Args:
+            x: `(N, J, *event)`.
+            likelihood_weight, kl_weight: w and β.
+            observed: what the pair `observes`: `labels`, `index`, each `(N,)`.
+
+        Raises:
+            InputError: a guide site that cannot be reparametrized.
+        """
         with pyro.settings.context(module_local_params=True):
-            guide_trace = poutine.trace(self.guide).get_trace(x)
-            model_trace = poutine.trace(poutine.replay(self.model, trace=guide_trace)).get_trace(x)
+            guide_trace = poutine.trace(self.guide).get_trace(x, **accepted(self.guide, observed))
+            model_trace = poutine.trace(poutine.replay(self.model, trace=guide_trace)).get_trace(
+                x, **accepted(self.model, observed)
+            )
         objective, elbo = x.new_zeros(()), x.new_zeros(())
-        terms = {}
+        terms: dict[str, Tensor] = {}
+        limit: dict[str, Tensor] = {}
         for prefix, sign, trace in (("log_p", 1.0, model_trace), ("log_q", -1.0, guide_trace)):
             trace = prune_subsample_sites(trace)
             trace.compute_log_prob()
@@ -69,7 +90,8 @@ class LedgerELBO(nn.Module):
                 log_prob = _unweighted(site)
                 elbo = elbo + sign * log_prob
                 terms[f"{prefix}/{name}"] = log_prob
-        return Ledger(objective, elbo, terms)
+                limit |= getattr(site["fn"], "loss_terms", {})
+        return Ledger(objective, elbo, terms, limit)
 
 
 def _unweighted(site: dict[str, Any]) -> Tensor:

@@ -46,10 +46,13 @@ class Progress:
         """After each step; `rate` in groups a second."""
         if self.bar.disable or (step % REFRESH and step != steps):
             return
-        terms = f"ELBO {float(ledger.elbo) / num_groups:.1f} = " + " ".join(
-            f"{'-' if name.startswith('log_q') else '+'} {name} {float(value) / num_groups:.1f}"
-            for name, value in ledger.terms.items()
-        )
+        if ledger.limit:
+            terms = " ".join(f"{name} {float(value):.3f}" for name, value in ledger.limit.items())
+        else:
+            terms = f"ELBO {float(ledger.elbo) / num_groups:.1f} = " + " ".join(
+                f"{'-' if name.startswith('log_q') else '+'} {name} {float(value) / num_groups:.1f}"
+                for name, value in ledger.terms.items()
+            )
         self.bar.update(
             self.task,
             completed=epoch * steps + step,
@@ -62,8 +65,14 @@ class Progress:
     def epoch(self, row: dict[str, float], epochs: int, rate: float) -> None:
         """After each epoch: its line."""
         width = int(math.log10(epochs)) + 1
-        self.console.print(
-            f"epoch {row['epoch']:>{width}.0f}/{epochs}  ELBO train {row['train/elbo']:.2f}  "
-            f"valid {row['valid/elbo']:.2f}  log p(x|z) {row['valid/log_p/x']:.2f}  nats a group, {rate:.0f} groups/s",
-            highlight=False,
-        )
+        if "train/limit/loss" in row:
+            parts = [name.removeprefix("train/limit/") for name in row if name.startswith("train/limit/")]
+            terms = "  ".join(f"{part} {row[f'train/limit/{part}']:.4f}" for part in parts)
+            valid = f"  valid loss {row['valid/limit/loss']:.4f}" if "valid/limit/loss" in row else ""
+            text = f"train {terms}{valid}"
+        else:
+            terms = (
+                f"train {row['train/elbo']:.2f}  valid {row['valid/elbo']:.2f}  log p(x|z) {row['valid/log_p/x']:.2f}"
+            )
+            text = f"ELBO {terms}  nats a group"
+        self.console.print(f"epoch {row['epoch']:>{width}.0f}/{epochs}  {text}, {rate:.0f} groups/s", highlight=False)

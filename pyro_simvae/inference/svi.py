@@ -4,7 +4,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -16,14 +16,17 @@ from lightning.fabric import Fabric
 from torch import Tensor
 
 from pyro_simvae.data import Split, Views
+from pyro_simvae.data.splits import index_batches
 from pyro_simvae.errors import InputError
 from pyro_simvae.inference import rng
 from pyro_simvae.inference.elbo import Ledger, LedgerELBO
 from pyro_simvae.inference.files import CHECKPOINT_FORMAT, load_checkpoint, save_checkpoint, write_csv
 from pyro_simvae.inference.progress import Progress
 from pyro_simvae.inference.settings import Training
+from pyro_simvae.likelihoods import Likelihood
 
 Row = dict[str, float]
+NOTHING: Mapping[str, Tensor] = {}
 
 
 class SVI:
@@ -62,6 +65,7 @@ class SVI:
                 "lower --training.num_groups"
             )
         self.elbo = elbo
+        self.observes = elbo.observes
         self.training = training
         self.fabric = fabric
         self.folder = folder
@@ -85,6 +89,23 @@ class SVI:
         self.best = -math.inf
         self.stale_epochs = 0
 
+    def check(self) -> None:
+        """Runs the pair once on the first training groups, with Pyro's checks on.
+
+        Raises:
+            InputError: data outside the likelihood's support, a latent site that only model or guide has, or whatever
+                else the pair refuses.
+        """
+        order = torch.arange(self.training.num_groups)
+        batch = next(self.train.batches(order, len(order), self.training.num_views))
+        x, _ = self.views(batch.images, self.training.num_views)
+        limit = getattr(self.elbo.model, "limit", None)
+        if limit is None or limit.t < 1:  # at t = 1 the likelihood plays no part
+            for module in self.elbo.modules():
+                if isinstance(module, Likelihood):
+                    module.check(x)
+        check_pair(self.elbo, x, self._observed(self.train, order))
+
     # -- the loop -----------------------------------------------------------------------------------------------
 
     def run(self, progress: Progress) -> None:
@@ -107,9 +128,10 @@ class SVI:
         self.module.train()
         # Pyro's checks ran on the first batch (`check_pair`); here they would only cost time.
         with pyro.validation_enabled(False):
-            for batch in self.train.batches(order, size, self.training.num_views):
+            batches = self.train.batches(order, size, self.training.num_views)
+            for index, batch in zip(index_batches(order, size), batches, strict=True):
                 x, _ = self.views(batch.images, self.training.num_views)
-                ledger = self._step(x)
+                ledger = self._step(x, self._observed(self.train, index))
                 self.step += 1
                 done += size
                 progress.step(
@@ -127,20 +149,33 @@ class SVI:
                     self.save("last")
             self._close_epoch(progress, done / (time.perf_counter() - start))
 
-    def _step(self, x: Tensor) -> Ledger:
+    def _step(self, x: Tensor, observed: Mapping[str, Tensor] = NOTHING) -> Ledger:
         position = self.epoch + self.step / self.steps_per_epoch
         for group in self.optimizer.param_groups:
             group["lr"] = self.training.learning_rate * self._learning_rate_factor(position)
-        ledger = self.module(x, self.training.likelihood_weight, self._kl_weight(position))
+        ledger = self.module(x, self.training.likelihood_weight, self._kl_weight(position), **observed)
         self._check_finite(ledger)
         self.fabric.backward(-ledger.objective / len(x))
         if self.training.gradient_clip is not None:
             self.fabric.clip_gradients(self.module, self.optimizer, max_norm=self.training.gradient_clip)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        for name, value in _named(ledger).items():
+        for name, value in _named(ledger, len(x)).items():
             self.sums[name] = self.sums.get(name, 0.0) + value / len(x)
         return ledger
+
+    def _observed(self, split: Split, index: Tensor) -> dict[str, Tensor]:
+        """What the pair asks for besides the views of the groups at `index` `(N,)`."""
+        observed = {}
+        if "labels" in self.observes:
+            if split.labels is None:
+                raise InputError(
+                    "the story or its limit observes labels, and the data has none: choose data with labels"
+                )
+            observed["labels"] = split.labels[index].to(self.fabric.device)
+        if "index" in self.observes:
+            observed["index"] = index.to(self.fabric.device)
+        return observed
 
     def _close_epoch(self, progress: Progress, rate: float) -> None:
         row: Row = {"epoch": self.epoch + 1, "kl_weight": self._kl_weight(self.epoch + 1)}
@@ -148,8 +183,9 @@ class SVI:
         row |= {f"valid/{name}": value for name, value in self.validate(self.valid).items()}
         self.rows.append(row)
         self.epoch, self.step, self.sums = self.epoch + 1, 0, {}
-        better = row["valid/objective"] > self.best
-        self.best = max(self.best, row["valid/objective"])
+        objective = row.get("valid/objective", row["train/objective"])
+        better = objective > self.best
+        self.best = max(self.best, objective)
         self.stale_epochs = 0 if better else self.stale_epochs + 1
         if better:
             self.save("best")
@@ -160,23 +196,32 @@ class SVI:
     def validate(self, split: Split, seed: int = 0) -> Row:
         """The ledger's terms on a split, nats a group, with the final weights of the objective.
 
-        The same `seed` gives the same views and draws, so that epochs and runs differ by their weights only.
+        The same `seed` gives the same views and draws, so that epochs and runs differ by their weights only. A limit
+        compares the groups of a batch, so there only whole batches count. Pairs that observe the index know
+        the training groups only: for them the result is empty.
 
         Raises:
             InputError: a non-finite term.
         """
+        if "index" in self.observes:
+            return {}
         size = self.training.num_groups
+        whole = hasattr(self.elbo.model, "limit") and len(split) > size
+        count = len(split) - len(split) % size if whole else len(split)
+        order = torch.arange(count)
         sums: Row = {}
         self.module.eval()
         with rng.isolated(seed), torch.no_grad():
-            for batch in split.batches(torch.arange(len(split)), size, self.training.num_views):
+            batches = split.batches(order, size, self.training.num_views)
+            for index, batch in zip(index_batches(order, size), batches, strict=True):
                 x, _ = self.views(batch.images, self.training.num_views)
-                ledger = self.module(x, self.training.likelihood_weight, self.training.kl_weight)
+                observed = self._observed(split, index)
+                ledger = self.module(x, self.training.likelihood_weight, self.training.kl_weight, **observed)
                 self._check_finite(ledger)
-                for name, value in _named(ledger).items():
+                for name, value in _named(ledger, len(x)).items():
                     sums[name] = sums.get(name, 0.0) + float(value)
         self.module.train()
-        return {name: value / len(split) for name, value in sums.items()}
+        return {name: value / count for name, value in sums.items()}
 
     # -- schedules ----------------------------------------------------------------------------------------------
 
@@ -246,19 +291,19 @@ def load_weights(elbo: LedgerELBO, weights: dict[str, Any], path: Path) -> None:
         ) from error
 
 
-def check_pair(elbo: LedgerELBO, x: Tensor) -> None:
+def check_pair(elbo: LedgerELBO, x: Tensor, observed: Mapping[str, Tensor]) -> None:
     """Runs the pair once on one batch with Pyro's checks on.
 
     Args:
         x: `(N, J, *event)`.
+        observed: what the pair observes besides.
 
     Raises:
         InputError: latent sites that only one of the two has.
     """
     with pyro.validation_enabled(True), torch.no_grad():
-        terms = elbo(x).terms
-    observed = {"x"}
-    model = {name.removeprefix("log_p/") for name in terms if name.startswith("log_p/")} - observed
+        terms = elbo(x, **observed).terms
+    model = {name.removeprefix("log_p/") for name in terms if name.startswith("log_p/")} - {"x"}
     guide = {name.removeprefix("log_q/") for name in terms if name.startswith("log_q/")}
     if missing := sorted(model - guide):
         raise InputError(f"the guide does not sample the story's site {missing[0]!r}: add it to the guide")
@@ -266,8 +311,12 @@ def check_pair(elbo: LedgerELBO, x: Tensor) -> None:
         raise InputError(f"the guide samples {extra[0]!r}, which the story does not have: remove it from the guide")
 
 
-def _named(ledger: Ledger) -> dict[str, Tensor]:
-    return {"objective": ledger.objective.detach(), "elbo": ledger.elbo, **ledger.terms}
+def _named(ledger: Ledger, num_groups: int) -> dict[str, Tensor]:
+    """What is logged, summed over the groups of the batch."""
+    limit = {f"limit/{name}": num_groups * value for name, value in ledger.limit.items()}
+    if limit:
+        limit["limit/loss"] = torch.stack(list(limit.values())).sum()
+    return {"objective": ledger.objective.detach(), "elbo": ledger.elbo, **ledger.terms, **limit}
 
 
 @contextmanager

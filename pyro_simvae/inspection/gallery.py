@@ -48,6 +48,12 @@ def reconstruct(pair: LedgerELBO, x: Tensor) -> np.ndarray:
         return view.mean.cpu().numpy()
 
 
+def decoder_is_trained(pair: LedgerELBO) -> bool:
+    """Whether the pair's objective holds the likelihood: a limit at t = 1 does not."""
+    limit = getattr(pair.model, "limit", None)
+    return limit is None or limit.t < 1
+
+
 def prior_figure(draws: Mapping[str, np.ndarray], path: Path) -> None:
     """A row a group, its views beside each other. Nothing where views are not images."""
     if draws["x"].ndim == 5:
@@ -69,25 +75,28 @@ def fit_figures(
         What was left out, with the reason, a line each.
     """
     left_out = []
+    story = getattr(pair.model, "story", pair.model)
     figures.save(figures.ledger(rows), folder / "ledger.png")
     with rng.isolated(0):
-        if len(splits.valid.event_shape) == 3:
+        if not decoder_is_trained(pair):
+            left_out.append("reconstructions and samples: a limit leaves the decoder untrained")
+        elif len(splits.valid.event_shape) == 3:
             x = first_views(splits.valid, views, 10, 2).to(next(pair.parameters()).device)
             figures.save(figures.reconstructions(x.cpu().numpy(), reconstruct(pair, x)), folder / "reconstructions.png")
-            if is_flat(getattr(pair.model, "content_scale", 1.0)):
+            if is_flat(getattr(story, "content_scale", 1.0)):
                 left_out.append("prior samples: flat content is improper, there is nothing to draw")
             else:
-                draws = draw_prior(pair.model, 64, 1)
+                draws = draw_prior(story, 64, 1)
                 grid = draws["x"].reshape(8, 8, *splits.valid.event_shape)
                 figures.save(figures.image_grid(grid, "Samples from the prior"), folder / "prior.png")
                 if "content" in draws:
-                    prior_figure(draw_prior(pair.model, 8, 8), folder / "one_content.png")
+                    prior_figure(draw_prior(story, 8, 8), folder / "one_content.png")
         else:
             left_out.append("reconstructions and samples: the views are vectors, not images")
     z = represent(LatentEncoder(pair.guide), splits.valid, views.plain)
     labels = None if splits.valid.labels is None else splits.valid.labels.numpy()
     figures.save(figures.latent_scatter(z, labels, classes), folder / "latents.png")
-    style = getattr(pair.model, "style_scale", None)
+    style = getattr(story, "style_scale", None)
     if isinstance(style, Tensor) and style.numel() > 1:
         figures.save(figures.style_scales(style.detach().cpu().numpy()), folder / "style_scales.png")
     return left_out

@@ -3,7 +3,7 @@
 At t = 0 both leave every value and density as it is. At t = 1 the guide is a point, and the decoder is not run.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -79,14 +79,15 @@ class EntropyForLikelihood(Messenger):
         assert self.z is not None
         limit, latents, given = self.limit, self.latents, self.given
         z = self.z / latents.unit
+        agreement, entropy = limit.agreement(z, latents, given), limit.entropy(z, latents, given)
+        self.sites["x"].extra = limit.t * _total(entropy, z)
+        self.sites["x"].loss_terms = limit.normalized({k: v.detach() for k, v in (agreement | entropy).items()}, z)
         if limit.content == "joint":
             # The program's own sites score the story's latents; the entropy is that of the representations.
             jacobian = z.shape[-1] * torch.as_tensor(latents.unit).log()
-            agreement = jacobian.to(z).expand(z.shape[:2])
+            self.sites["z"].extra = (limit.t * jacobian).to(z).expand(z.shape[:2])
         else:
-            agreement = _total(limit.agreement(z, latents, given), z)
-        self.sites["z"].extra = limit.t * agreement
-        self.sites["x"].extra = limit.t * _total(limit.entropy(z, latents, given), z)
+            self.sites["z"].extra = limit.t * _total(agreement, z)
         if limit.training and torch.is_grad_enabled():
             with torch.no_grad():
                 limit.update(z.detach(), given)
@@ -106,6 +107,9 @@ class Scored(dist.TorchDistribution):
         base: the distribution; it is what draws.
         weight: in [0, 1].
         extra: `batch_shape`; may be set after the draw.
+
+    Attributes:
+        loss_terms: what the extra stands for in the loss of the literature, `()` each.
     """
 
     arg_constraints = {}  # noqa: RUF012 (torch's own protocol)
@@ -116,6 +120,15 @@ class Scored(dist.TorchDistribution):
         self.base = base
         self.weight = weight
         self.extra = extra
+        self.loss_terms: Mapping[str, Tensor] = {}
+
+    @property
+    def mean(self) -> Tensor:
+        return self.base.mean
+
+    @property
+    def variance(self) -> Tensor:
+        return self.base.variance
 
     @property
     def has_rsample(self) -> bool:  # type: ignore[override]

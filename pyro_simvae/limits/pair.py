@@ -12,7 +12,7 @@ from pyro_simvae.limits.geometry import euclidean, sphere
 from pyro_simvae.limits.given import Given
 from pyro_simvae.limits.handlers import EntropyForLikelihood, PointPosterior
 from pyro_simvae.limits.latents import GaussianLatents, Latents, TracedLatents, is_gaussian
-from pyro_simvae.sites import accepted, latent_sites
+from pyro_simvae.sites import accepted, latent_sites, observed_arguments
 
 if TYPE_CHECKING:
     from pyro_simvae.limits.limit import Limit
@@ -47,6 +47,11 @@ class LimitModel(nn.Module):
             latents.unit = (latents.temperature / temperature).sqrt()
         return latents
 
+    @property
+    def observes(self) -> set[str]:
+        """What of "labels" and "index" the limit or the story asks for."""
+        return {*self.limit.observes} | observed_arguments(self.story)
+
     def forward(self, x: Tensor | None = None, num_groups: int = 1, num_views: int = 2, **observed: Tensor) -> Any:
         """x: `(N, J, *event)` and what the limit observes, `labels` or `index` `(N,)`; without x the story's prior."""
         if x is None:
@@ -77,6 +82,11 @@ class LimitGuide(nn.Module):
         self.guide = guide
         # Held out of reach of torch's module tree: the limit's state is stored once, with the model.
         self._limit_model = (limit_model,)
+
+    @property
+    def observes(self) -> set[str]:
+        """What of "labels" and "index" the guide asks for."""
+        return observed_arguments(self.guide)
 
     def forward(self, x: Tensor, **observed: Tensor) -> Any:
         """x: `(N, J, *event)`."""

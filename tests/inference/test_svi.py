@@ -30,10 +30,10 @@ class Killed(BaseException):
 def kill_at(monkeypatch, step_number, how):
     step, count = svi.SVI._step, iter(range(10**6))
 
-    def killed(self, x):
+    def killed(self, x, *observed):
         if next(count) == step_number:
             how()
-        return step(self, x)
+        return step(self, x, *observed)
 
     monkeypatch.setattr(svi.SVI, "_step", killed)
 
@@ -75,10 +75,10 @@ import os, signal, sys
 from pyro_simvae import cli
 from pyro_simvae.inference import svi
 step, count = svi.SVI._step, iter(range(100))
-def killed(self, x):
+def killed(self, x, *observed):
     if next(count) == 8:
         os.kill(os.getpid(), signal.SIGKILL)
-    return step(self, x)
+    return step(self, x, *observed)
 svi.SVI._step = killed
 cli.main(sys.argv[1:])
 """
@@ -153,8 +153,8 @@ def test_fit_improves_and_patience_stops(fit_images):
 def test_non_finite_loss_names_the_site_and_keeps_the_last_checkpoint(fit_images, monkeypatch):
     step, count = svi.SVI._step, iter(range(100))
 
-    def poisoned(self, x):
-        return step(self, x * float("nan") if next(count) == 8 else x)
+    def poisoned(self, x, *observed):
+        return step(self, x * float("nan") if next(count) == 8 else x, *observed)
 
     monkeypatch.setattr(svi.SVI, "_step", poisoned)
     with pytest.raises(
