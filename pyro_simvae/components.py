@@ -11,6 +11,7 @@ from typing import Any
 
 from pyro_simvae.data import DATASETS
 from pyro_simvae.errors import InputError, unknown_name
+from pyro_simvae.limits import LIMITS
 
 Spec = str | Mapping[str, Any]
 """A name ("simvae"), a class in a file ("path/to/story.py:Story"), an import path ("package.module.Class"), for
@@ -38,7 +39,7 @@ KNOWN: dict[str, dict[str, str]] = {
         "mean_field": "pyro_simvae.guides.MeanField",
         "exact": "pyro_simvae.guides.Exact",
     },
-    "limit": {name: f"pyro_simvae.limits.{name}" for name in ("infonce", "simclr", "dcl")},
+    "limit": {name: f"pyro_simvae.limits.{name}" for name in LIMITS},
 }
 GIVEN = {
     "data": (),

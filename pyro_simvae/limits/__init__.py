@@ -6,4 +6,11 @@ from pyro_simvae.limits.contrastive import SimCLR as simclr
 from pyro_simvae.limits.given import Given
 from pyro_simvae.limits.limit import Claim, Limit, Terms
 
-__all__ = ["Claim", "Given", "Limit", "Terms", "dcl", "infonce", "simclr"]
+LIMITS: dict[str, type[Limit]] = {
+    "infonce": infonce,
+    "simclr": simclr,
+    "dcl": dcl,
+}
+"""Every limit by the name that the literature gives it."""
+
+__all__ = ["LIMITS", "Claim", "Given", "Limit", "Terms", "dcl", "infonce", "simclr"]

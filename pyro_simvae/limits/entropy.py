@@ -1,7 +1,6 @@
 """Estimates of H[z] from a batch: what takes the decoder's place in a limit. All in nats."""
 
 import math
-from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -32,16 +31,11 @@ def log_density(latents: Latents, z: Tensor, candidates: Candidates = "all") -> 
     """
     num_groups, num_views, dim = z.shape
     pool = gather(z)
-    members = num_views * torch.arange(len(pool), device=z.device).repeat_interleave(num_views)
-    members = members if candidates == "other groups" else torch.arange(len(members), device=z.device)
-    own = members[first_row(z) * num_views :][: num_groups * num_views]
-
-    def excluded(rows: slice) -> Tensor:
-        return own[rows, None] == members
-
-    count = len(pool) * num_views - (num_views if candidates == "other groups" else 1)
-    total = log_sum_kernel(latents, z.reshape(-1, dim), pool.reshape(-1, dim), excluded)
-    return total.reshape(num_groups, num_views) - math.log(count)
+    own = torch.arange(num_groups * num_views, device=z.device).unsqueeze(1) + first_row(z) * num_views
+    if candidates == "other groups":
+        own = own - own % num_views + torch.arange(num_views, device=z.device)
+    total = log_sum_kernel(latents, z.reshape(-1, dim), pool.reshape(-1, dim), own)
+    return total.reshape(num_groups, num_views) - math.log(len(pool) * num_views - own.shape[1])
 
 
 def log_density_across(latents: Latents, z: Tensor) -> Tensor:
@@ -59,29 +53,28 @@ def log_density_across(latents: Latents, z: Tensor) -> Tensor:
     return torch.stack(by_view, 1) - math.log(len(pool))
 
 
-def log_sum_kernel(
-    latents: Latents, z: Tensor, given: Tensor, excluded: Callable[[slice], Tensor] | None = None
-) -> Tensor:
+def log_sum_kernel(latents: Latents, z: Tensor, given: Tensor, excluded: Tensor | None = None) -> Tensor:
     """log Σ_k p(z_m | given_k) in pieces of bounded memory.
 
     Args:
         latents: gives the kernel.
         z: `(M, D)`.
         given: `(K, D)`.
-        excluded: for a slice of m, which k to leave out, `(m, K)` bool.
+        excluded: which k to leave out for each m, `(M, E)` int64.
 
     Returns:
         `(M,)`.
     """
 
-    def piece(rows: slice, anchors: Tensor, given: Tensor) -> Tensor:
-        kernel = latents.kernel(anchors, given)
+    def piece(z: Tensor, given: Tensor, excluded: Tensor | None) -> Tensor:
+        kernel = latents.kernel(z, given)
         if excluded is not None:
-            kernel = kernel.masked_fill(excluded(rows), -torch.inf)
+            kernel = kernel.scatter(1, excluded, -torch.inf)
         return kernel.logsumexp(-1)
 
     size = max(1, CHUNK // (len(given) * latents.floats_per_pair))
     if size >= len(z):
-        return piece(slice(None), z, given)
+        return piece(z, given, excluded)
     rows = [slice(start, start + size) for start in range(0, len(z), size)]
-    return torch.cat([checkpoint(piece, row, z[row], given, use_reentrant=False) for row in rows])
+    parts = [(z[row], given, None if excluded is None else excluded[row]) for row in rows]
+    return torch.cat([checkpoint(piece, *part, use_reentrant=False) for part in parts])

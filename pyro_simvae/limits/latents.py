@@ -91,8 +91,11 @@ class GaussianLatents(Latents):
         scale = (variance.sqrt() / self.unit).expand(z.shape[-1])
         z, given = z / scale, given * (shrinkage / scale)
         normalizer = scale.log().sum() + z.shape[-1] * conjugate.LOG_2PI / 2
-        bias = given.square().sum(-1) / 2 + normalizer
-        return torch.addmm(-bias, z, given.mT) - z.square().sum(-1, keepdim=True) / 2
+        # -|z - g|²/2 as one product of [z, 1, -|z|²/2] and [g, -|g|²/2, 1]: no further pass over the matrix.
+        row, column = -z.square().sum(-1, keepdim=True) / 2, -given.square().sum(-1, keepdim=True) / 2 - normalizer
+        return (
+            torch.cat([z, torch.ones_like(row), row], -1) @ torch.cat([given, column, torch.ones_like(column)], -1).mT
+        )
 
     def _kernel(self, style: Tensor) -> tuple[Tensor, Tensor]:
         """a and v of p(z' | z) = Normal(a z, v)."""

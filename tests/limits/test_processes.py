@@ -1,0 +1,55 @@
+"""Two processes with half a batch each are one process with the whole: the loss, and its gradient averaged as DDP does."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import distributed
+
+from pyro_simvae import limits
+
+N, J, D = 8, 2, 3
+CASES = {name: {} for name in limits.LIMITS}
+
+
+def batch():
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(N, J, D, dtype=torch.float64, generator=generator)
+
+
+def loss_and_gradient(name, z):
+    torch.manual_seed(0)  # of the state that a limit makes
+    z = z.clone().requires_grad_()
+    loss = getattr(limits, name)(**CASES[name]).loss(z).total
+    loss.backward()
+    return loss.detach(), z.grad
+
+
+def work(rank, folder):
+    """One process of two; run by `halves` with this file as the program."""
+    distributed.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=2)
+    found = {name: loss_and_gradient(name, batch().chunk(2)[rank]) for name in CASES}
+    torch.save(found, f"{folder}/{rank}.pt")
+    distributed.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def halves(tmp_path_factory):
+    """What each of two processes finds, by name."""
+    folder = tmp_path_factory.mktemp("processes")
+    processes = [subprocess.Popen([sys.executable, __file__, str(rank), str(folder)]) for rank in range(2)]
+    assert [process.wait(timeout=120) for process in processes] == [0, 0]
+    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_halves_make_the_whole(halves, name):
+    loss, gradient = loss_and_gradient(name, batch())
+    losses, gradients = zip(*(half[name] for half in halves), strict=True)
+    torch.testing.assert_close(torch.stack(losses).mean(), loss)
+    torch.testing.assert_close(torch.cat(gradients) / 2, gradient)
+
+
+if __name__ == "__main__":
+    work(int(sys.argv[1]), sys.argv[2])
