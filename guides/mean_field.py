@@ -1,5 +1,6 @@
 """The amortized mean-field guide: an encoder's Normal for every view's latent, and a content guide of choice."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import pyro
@@ -26,9 +27,12 @@ class MeanField(PyroModule):
         encoder: from `(*batch, *event)` to loc and scale, `(*batch, D)`.
         content: "conjugate" is exact for Gaussian stories, "amortized" fits any story, "point" is the mean of
             the latents; "auto" takes "conjugate" where it is exact, else "amortized".
+        projection: widths of the hidden layers of a projection head between the encoder's features and the latent;
+            none by default.
 
     Raises:
-        InputError: `content` is "conjugate" for a story where it would not be exact; an unknown `content`.
+        InputError: `content` is "conjugate" for a story where it would not be exact; an unknown `content`; a width
+            that is not positive.
     """
 
     def __init__(
@@ -36,15 +40,20 @@ class MeanField(PyroModule):
         model: nn.Module,
         encoder: Encoder,
         content: Literal["auto", "conjugate", "amortized", "point"] = "auto",
+        projection: Sequence[int] = (),
     ) -> None:
         super().__init__()
-        self.encoder = encoder
+        self.encoder = encoder.projected(projection) if projection else encoder
         self.content = _content_guide(model, encoder.latent_dim, content) if has_site(model, "content") else None
 
     def latent(self, x: Tensor) -> dist.TorchDistribution:
         """q(z | x) for x `(N, J, *event)`: batch shape `(N, J)`, event shape `(D,)`."""
         loc, scale = self.encoder(x)
         return dist.Normal(loc, scale, validate_args=False).to_event(1)
+
+    def before_projection(self, x: Tensor) -> Tensor | None:
+        """What the projection head reads of x `(N, J, *event)`: `(N, J, F)`; None without a head."""
+        return self.encoder.before_projection(x) if len(self.encoder.projection) else None
 
     def forward(self, x: Tensor) -> None:
         """x: `(N, J, *event)`."""

@@ -1,5 +1,6 @@
 """What a network is here: a matched encoder and decoder whose sizes follow from the shape of a view."""
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
@@ -30,21 +31,51 @@ class Encoder(nn.Module):
         num_features: what `features` gives.
         event_shape: shape of one view.
         latent_dim: D.
+        projection: widths of hidden layers between the features and the latent.
+
+    Raises:
+        InputError: a width that is not positive.
     """
 
-    def __init__(self, features: nn.Module, num_features: int, event_shape: Sequence[int], latent_dim: int) -> None:
+    def __init__(
+        self,
+        features: nn.Module,
+        num_features: int,
+        event_shape: Sequence[int],
+        latent_dim: int,
+        projection: Sequence[int] = (),
+    ) -> None:
         super().__init__()
+        if any(width < 1 for width in projection):
+            raise InputError(f"widths of the projection are {list(projection)}: give positive numbers")
         self.features = features
-        self.head = nn.Linear(num_features, 2 * latent_dim)
+        self.num_features = num_features
+        widths = (num_features, *projection)
+        layers = [layer for pair in itertools.pairwise(widths) for layer in (nn.Linear(*pair), nn.ReLU(inplace=True))]
+        self.projection = nn.Sequential(*layers)
+        self.head = nn.Linear(widths[-1], 2 * latent_dim)
         self.event_shape = torch.Size(event_shape)
         self.latent_dim = latent_dim
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """x: `(*batch, *event_shape)`, all of them in one pass. Returns loc and scale > 0, `(*batch, D)`."""
-        batch_shape = x.shape[: x.dim() - len(self.event_shape)]
-        output = self.head(self.features(x.reshape(-1, *self.event_shape))).to(x.dtype)
-        loc, raw_scale = output.reshape(*batch_shape, 2 * self.latent_dim).chunk(2, -1)
+        output = self.head(self.projection(self._features(x))).to(x.dtype)
+        loc, raw_scale = output.reshape(*self._batch_shape(x), 2 * self.latent_dim).chunk(2, -1)
         return loc, F.softplus(raw_scale) + 1e-5
+
+    def before_projection(self, x: Tensor) -> Tensor:
+        """x: `(*batch, *event_shape)`. Returns the features, `(*batch, num_features)`."""
+        return self._features(x).to(x.dtype).reshape(*self._batch_shape(x), self.num_features)
+
+    def projected(self, widths: Sequence[int]) -> "Encoder":
+        """The same features with a projection head of these hidden widths and a new last layer."""
+        return Encoder(self.features, self.num_features, self.event_shape, self.latent_dim, widths)
+
+    def _features(self, x: Tensor) -> Tensor:
+        return self.features(x.reshape(-1, *self.event_shape))
+
+    def _batch_shape(self, x: Tensor) -> torch.Size:
+        return x.shape[: x.dim() - len(self.event_shape)]
 
 
 class Decoder(nn.Module):
