@@ -85,8 +85,7 @@ class EntropyForLikelihood(Messenger):
         shape, t = z.shape[:2], limit.t
         if limit.content == "joint":
             # The program's own sites score the story's latents; the entropy is that of the representations.
-            jacobian = z.shape[-1] * torch.as_tensor(latents.unit).log()
-            self.agreement.extra = (t * jacobian).to(z).expand(shape)
+            self.agreement.extra = (t * latents.jacobian(z) / z.shape[1]).expand(shape)
         else:
             self.agreement.extra = t * _total(limit.agreement(z, latents, given), z)
         msg["fn"] = Scored(msg["fn"], 1 - t, t * _total(limit.entropy(z, latents, given), z))
