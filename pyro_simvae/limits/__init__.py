@@ -3,6 +3,15 @@
 from pyro_simvae.limits.contrastive import DCL as dcl
 from pyro_simvae.limits.contrastive import InfoNCE as infonce
 from pyro_simvae.limits.contrastive import SimCLR as simclr
+from pyro_simvae.limits.gaussian import LogDet as logdet
 from pyro_simvae.limits.limit import Claim, Limit, Terms
 
-__all__ = ["Claim", "Limit", "Terms", "dcl", "infonce", "simclr"]
+__all__ = [
+    "Claim",
+    "Limit",
+    "Terms",
+    "dcl",
+    "infonce",
+    "logdet",
+    "simclr",
+]
