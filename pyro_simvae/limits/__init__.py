@@ -5,6 +5,7 @@ from pyro_simvae.limits.contrastive import InfoNCE as infonce
 from pyro_simvae.limits.contrastive import SimCLR as simclr
 from pyro_simvae.limits.gaussian import LogDet as logdet
 from pyro_simvae.limits.limit import Claim, Limit, Terms
+from pyro_simvae.limits.nearest_neighbour import KoLeo as koleo
 
 __all__ = [
     "Claim",
@@ -12,6 +13,7 @@ __all__ = [
     "Terms",
     "dcl",
     "infonce",
+    "koleo",
     "logdet",
     "simclr",
 ]
