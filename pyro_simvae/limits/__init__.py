@@ -6,14 +6,18 @@ from pyro_simvae.limits.contrastive import SimCLR as simclr
 from pyro_simvae.limits.gaussian import LogDet as logdet
 from pyro_simvae.limits.limit import Claim, Limit, Terms
 from pyro_simvae.limits.nearest_neighbour import KoLeo as koleo
+from pyro_simvae.limits.second_order import BarlowTwins as barlow_twins
+from pyro_simvae.limits.second_order import VICReg as vicreg
 
 __all__ = [
     "Claim",
     "Limit",
     "Terms",
+    "barlow_twins",
     "dcl",
     "infonce",
     "koleo",
     "logdet",
     "simclr",
+    "vicreg",
 ]
