@@ -8,6 +8,7 @@ from pyro_simvae.limits.limit import Claim, Limit, Terms
 from pyro_simvae.limits.nearest_neighbour import KoLeo as koleo
 from pyro_simvae.limits.second_order import BarlowTwins as barlow_twins
 from pyro_simvae.limits.second_order import VICReg as vicreg
+from pyro_simvae.limits.whitening import WMSE as wmse
 
 __all__ = [
     "Claim",
@@ -20,4 +21,5 @@ __all__ = [
     "logdet",
     "simclr",
     "vicreg",
+    "wmse",
 ]
