@@ -14,6 +14,13 @@ def positive(name: str, value: float, finite: bool = False) -> float:
     return float(value)
 
 
+def not_negative(name: str, value: float) -> float:
+    """`value`, if it is zero or positive, and finite. Raises InputError otherwise."""
+    if not 0 <= value < math.inf:
+        raise InputError(f"{name} is {value}: give zero or a positive finite number")
+    return float(value)
+
+
 def plate_sizes(x: Tensor | None, num_groups: int, num_views: int) -> tuple[int, int]:
     """(N, J): of the views `x` `(N, J, *event)` where they are given, else the numbers asked for.
 

@@ -3,14 +3,26 @@
 from pyro_simvae.limits.contrastive import DCL as dcl
 from pyro_simvae.limits.contrastive import InfoNCE as infonce
 from pyro_simvae.limits.contrastive import SimCLR as simclr
+from pyro_simvae.limits.gaussian import LogDet as logdet
 from pyro_simvae.limits.given import Given
 from pyro_simvae.limits.limit import Claim, Limit, Terms
+from pyro_simvae.limits.linear import PCA as pca
+from pyro_simvae.limits.nearest_neighbour import KoLeo as koleo
+from pyro_simvae.limits.second_order import BarlowTwins as barlow_twins
+from pyro_simvae.limits.second_order import VICReg as vicreg
+from pyro_simvae.limits.whitening import WMSE as wmse
 
 LIMITS: dict[str, type[Limit]] = {
     "infonce": infonce,
     "simclr": simclr,
     "dcl": dcl,
+    "logdet": logdet,
+    "koleo": koleo,
+    "vicreg": vicreg,
+    "barlow_twins": barlow_twins,
+    "wmse": wmse,
+    "pca": pca,
 }
 """Every limit by the name that the literature gives it."""
 
-__all__ = ["LIMITS", "Claim", "Given", "Limit", "Terms", "dcl", "infonce", "simclr"]
+__all__ = ["LIMITS", "Claim", "Given", "Limit", "Terms", *LIMITS]

@@ -14,7 +14,11 @@ def gather(z: Tensor) -> Tensor:
         return z
     from torch.distributed.nn.functional import all_gather
 
-    return torch.cat(list(all_gather(z.contiguous())))
+    joined = torch.cat(list(all_gather(z.contiguous())))
+    if joined.requires_grad:
+        # all_gather's backward gives a gradient with other strides, such as a transpose's, to the wrong elements.
+        joined.register_hook(lambda gradient: gradient.contiguous())
+    return joined
 
 
 def first_row(z: Tensor) -> int:

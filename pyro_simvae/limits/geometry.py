@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from pyro_simvae.errors import InputError
+from pyro_simvae.limits.covariance import gram
 from pyro_simvae.limits.gather import gather
 
 
@@ -28,13 +30,18 @@ def whitened(z: Tensor, eps: float = 0.0) -> Tensor:
     """Mean 0 and covariance I over the batch, for each view: by the Cholesky factor of its covariance + eps I.
 
     Raises:
-        torch.linalg.LinAlgError: fewer than D + 1 groups, so that the covariance has no inverse.
+        InputError: a covariance that has no inverse: fewer than D + 1 groups, or representations that have collapsed.
     """
     batch = gather(z)
     num_groups, _, dim = batch.shape
     mean = batch.mean(0)
     centred = (batch - mean).transpose(0, 1)
-    covariance = centred.mT @ centred / (num_groups - 1)
+    covariance = gram(centred, centred) / (num_groups - 1)
     eye = torch.eye(dim, dtype=z.dtype, device=z.device)
-    factor = torch.linalg.cholesky((1 - eps) * covariance + eps * eye)
+    factor, failed = torch.linalg.cholesky_ex((1 - eps) * covariance + eps * eye)
+    if (eps == 0 and num_groups <= dim) or failed.any():
+        raise InputError(
+            f"representations of {num_groups} groups in {dim} dimensions cannot be whitened: "
+            "give more groups (--training.num_groups), fewer dimensions (--latent_dim), or eps > 0"
+        )
     return torch.linalg.solve_triangular(factor, (z - mean).transpose(0, 1).mT, upper=False).mT.transpose(0, 1)

@@ -84,8 +84,7 @@ class EntropyForLikelihood(Messenger):
         self.sites["x"].loss_terms = limit.normalized({k: v.detach() for k, v in (agreement | entropy).items()}, z)
         if limit.content == "joint":
             # The program's own sites score the story's latents; the entropy is that of the representations.
-            jacobian = z.shape[-1] * torch.as_tensor(latents.unit).log()
-            self.sites["z"].extra = (limit.t * jacobian).to(z).expand(z.shape[:2])
+            self.sites["z"].extra = (limit.t * latents.jacobian(z) / z.shape[1]).expand(z.shape[:2])
         else:
             self.sites["z"].extra = limit.t * _total(agreement, z)
         if limit.training and torch.is_grad_enabled():

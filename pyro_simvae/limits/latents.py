@@ -27,10 +27,12 @@ class Latents(ABC):
     Attributes:
         unit: length of the representation's unit in the story's latent space; a number or `()`.
         floats_per_pair: numbers that `kernel` holds in memory for one pair.
+        flat: whether content is flat; densities are then those of a group's J - 1 contrasts.
     """
 
     unit: float | Tensor = 1.0
     floats_per_pair: int = 1
+    flat: bool = False
 
     @property
     @abstractmethod
@@ -43,8 +45,12 @@ class Latents(ABC):
 
     def evidence(self, z: Tensor) -> Tensor:
         """log p(z_1..J) in nats for representations z `(..., J, D)`: `(...)`."""
-        jacobian = z.shape[-2] * z.shape[-1] * torch.as_tensor(self.unit, dtype=z.dtype, device=z.device).log()
-        return self.story_evidence(self.unit * z) + jacobian
+        return self.story_evidence(self.unit * z) + self.jacobian(z)
+
+    def jacobian(self, z: Tensor) -> Tensor:
+        """Log of what a density of representations z `(..., J, D)` has over one of the story's latents; `()`."""
+        num_views, dim = z.shape[-2:]
+        return (num_views - self.flat) * dim * torch.as_tensor(self.unit, dtype=z.dtype, device=z.device).log()
 
     def leave_one_out(self, z: Tensor) -> Tensor:
         """log p(z_j | all other views of the group) for z `(N, J, D)`: `(N, J)`."""
@@ -77,6 +83,7 @@ class GaussianLatents(Latents):
         self.style_scale = style_scale
         self.content_scale = content_scale
         self.unit = unit
+        self.flat = conjugate.is_flat(content_scale)
 
     @property
     def temperature(self) -> Tensor:
@@ -120,7 +127,9 @@ class TracedLatents(Latents):
     def __init__(self, model: nn.Module, num_nodes: int = 64, unit: float | Tensor = 1.0) -> None:
         self.model = model
         self.unit = unit
-        latent = latent_sites(model)["z"]["fn"]
+        sites = latent_sites(model)
+        latent = sites["z"]["fn"]
+        self.flat = isinstance(sites["content"]["fn"], Flat)
         self._scale = _scale(latent).flatten(0, -2).amax(0).detach()
         self._angles = torch.pi * ((torch.arange(num_nodes, dtype=torch.float64) + 0.5) / num_nodes - 0.5)
         self.floats_per_pair = 4 * num_nodes * latent.event_shape[0]
