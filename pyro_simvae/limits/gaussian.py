@@ -53,8 +53,8 @@ class LogDet(Quadratic):
         -log det(Cov_1 + εI) - log det(Cov_2 + εI) + α mean_i |z_i1 - z_i2|²,     τ = 2 / α
 
     (its equation ties α = 2 / ε; its code sets them apart, and averages covariances with those of earlier steps at a
-    weight of 0.01, which is left out here). The total coding rate of an uncentred batch, ½ log det(I + D / Nε² ZᵀZ),
-    is this entropy at ε²/D for the ε of this class, plus D/2 log(D / ε²).
+    weight of 0.01, which is left out here). The total coding rate, ½ log det(I + D / Nε² ZᵀZ), is on centred z this
+    term at ε²/D for the ε here, plus D/2 log(D / ε²).
 
     Rotations and translations of z change nothing. For ε = 0 the unit of z is that of τ: loss(a z) at a² τ is
     loss(z) at τ, less D log a.

@@ -8,6 +8,11 @@ import torch
 from pyro_simvae import limits
 from pyro_simvae.conjugate import group_evidence
 from pyro_simvae.errors import InputError
+from pyro_simvae.guides import MeanField
+from pyro_simvae.inference.elbo import LedgerELBO
+from pyro_simvae.likelihoods import Normal
+from pyro_simvae.models import SimVAE
+from pyro_simvae.networks import Linear
 
 F64 = torch.float64
 P, D = 6, 2
@@ -91,6 +96,22 @@ def test_the_loss_is_the_objective_and_least_at_the_optimum():
     torch.testing.assert_close(torch.autograd.grad(loss, weight)[0], torch.zeros(D, P, dtype=F64), rtol=0, atol=1e-9)
     constant = sum(limit.constants(len(x), 3, D).values())
     torch.testing.assert_close(loss, constant - objective(weight, bias, x, math.sqrt(0.2 / 2), math.inf))
+
+
+@pytest.mark.parametrize("content_scale", [math.inf, 1.5])
+def test_the_gradient_through_the_program_vanishes_at_the_optimum(content_scale):
+    x, style = views(), 0.6
+    network = Linear()
+    model = SimVAE(Normal(network.decoder((P,), D)), D, content_scale, style).double()
+    guide = MeanField(model, network.encoder((P,), D)).double()
+    head = guide.encoder.head
+    best = limits.pca.optimum(x, D, float(model.style_scale), content_scale)
+    head.weight.data[:D], head.bias.data[:D] = best
+    objective = LedgerELBO(*limits.pca()(model, guide))(x).objective / len(x)
+    for gradient in torch.autograd.grad(objective, (head.weight, head.bias)):
+        torch.testing.assert_close(gradient, torch.zeros_like(gradient), rtol=0, atol=1e-9)
+    head.weight.data *= 1.01
+    assert LedgerELBO(*limits.pca()(model, guide))(x).objective / len(x) < objective
 
 
 def test_the_loss_is_its_formula(assert_same, representations):
