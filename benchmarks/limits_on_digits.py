@@ -20,7 +20,7 @@ from pyro_simvae import commands, experiment
 from pyro_simvae.evaluation.classifiers import knn_accuracy
 from pyro_simvae.evaluation.features import Features, Labels, Prepared
 from pyro_simvae.evaluation.representations import represent
-from pyro_simvae.evaluation.score import LatentEncoder
+from pyro_simvae.evaluation.score import LatentLoc
 from pyro_simvae.inference.settings import Training
 from pyro_simvae.limits import LIMITS
 
@@ -40,7 +40,7 @@ def fit(name: str, epochs: int, folder: Path) -> dict[str, float]:
     seconds = time.perf_counter() - start
     fitted = experiment.build(experiment.read_run(run))
     commands._load(fitted, run, "best")
-    features = Features(*(represent(LatentEncoder(fitted.guide), split, fitted.views.plain) for split in fitted.splits))
+    features = Features(*(represent(LatentLoc(fitted.guide), split, fitted.views.plain) for split in fitted.splits))
     labels = Labels(*(split.labels.numpy() for split in fitted.splits))
     scores = {"test": knn_accuracy(Prepared(features), labels)}
     swapped = Features(features.train, features.test, features.valid)
@@ -59,7 +59,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name in arguments.names or LIMITS:
             results[name] = fit(name, arguments.epochs, Path(folder))
-    print(f"\n| limit | seconds | valid 15-NN | test 15-NN | spread of z |\n|---|---|---|---|---|  {platform.machine()}")
+    print(
+        f"\n| limit | seconds | valid 15-NN | test 15-NN | spread of z |\n|---|---|---|---|---|  {platform.machine()}"
+    )
     for name, row in results.items():
         print(f"| {name} | {row['seconds']:.0f} | {row['valid']:.3f} | {row['test']:.3f} | {row['spread']:.3f} |")
     if arguments.out:

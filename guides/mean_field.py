@@ -51,9 +51,14 @@ class MeanField(PyroModule):
         loc, scale = self.encoder(x)
         return dist.Normal(loc, scale, validate_args=False).to_event(1)
 
-    def before_projection(self, x: Tensor) -> Tensor | None:
-        """What the projection head reads of x `(N, J, *event)`: `(N, J, F)`; None without a head."""
-        return self.encoder.before_projection(x) if len(self.encoder.projection) else None
+    @property
+    def has_projection(self) -> bool:
+        """Whether a projection head stands between features and latent."""
+        return len(self.encoder.projection) > 0
+
+    def before_projection(self, x: Tensor) -> Tensor:
+        """What the projection head reads of x `(N, J, *event)`: `(N, J, F)`."""
+        return self.encoder.before_projection(x)
 
     def forward(self, x: Tensor) -> None:
         """x: `(N, J, *event)`."""

@@ -97,10 +97,15 @@ class LimitGuide(nn.Module):
         with PointPosterior(limit, model.latents.unit, limit.geometry):
             return self.guide(x, **accepted(self.guide, observed))
 
-    def before_projection(self, x: Tensor) -> Tensor | None:
-        """What the guide's projection head reads of x `(N, J, *event)`; None without a head."""
-        inner: Any = getattr(self.guide, "before_projection", None)
-        return None if inner is None else inner(x)
+    @property
+    def has_projection(self) -> bool:
+        """Whether the guide has a projection head."""
+        return getattr(self.guide, "has_projection", False)
+
+    def before_projection(self, x: Tensor) -> Tensor:
+        """What the guide's projection head reads of x `(N, J, *event)`: `(N, J, F)`."""
+        guide: Any = self.guide
+        return guide.before_projection(x)
 
     def latent(self, x: Tensor) -> dist.TorchDistribution:
         """q(z | x) for x `(N, J, *event)`: batch shape `(N, J)`, event shape `(D,)`; without batch statistics."""
