@@ -41,6 +41,7 @@ def latent_sites(model: nn.Module, num_groups: int = 2, num_views: int = 2) -> d
         torch.random.fork_rng(devices=devices, device_type=like.device.type if devices else "cuda"),
         torch.no_grad(),
         local_params(model),
+        poutine.block(),  # it may be asked in the midst of a run, whose trace these sites are not part of
         _LatentsOnly(like),
     ):
         try:

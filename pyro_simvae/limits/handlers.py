@@ -63,6 +63,7 @@ class EntropyForLikelihood(Messenger):
         self.latents = latents
         self.given = given
         self.agreement: Scored | None = None
+        self.likelihood: Scored | None = None
         self.z: Tensor | None = None
 
     def _pyro_sample(self, msg: Any) -> None:
@@ -71,14 +72,16 @@ class EntropyForLikelihood(Messenger):
         elif msg["name"] == "z":
             msg["fn"] = self.agreement = Scored(msg["fn"], self.limit.share_of_joint)
         elif msg["name"] == "x":
-            self._score(msg)
+            msg["fn"] = self.likelihood = Scored(msg["fn"], 1 - self.limit.t)
 
     def _pyro_post_sample(self, msg: Any) -> None:
         if msg["name"] == "z":
             self.z = msg["value"]
 
-    def _score(self, msg: Any) -> None:
+    def score(self) -> None:
+        """Sets the terms, once the program has run: it may be traced for them, which cannot be within its plates."""
         assert self.agreement is not None
+        assert self.likelihood is not None
         assert self.z is not None
         limit, latents, given = self.limit, self.latents, self.given
         z = self.z / latents.unit
@@ -89,7 +92,7 @@ class EntropyForLikelihood(Messenger):
             self.agreement.extra = (t * jacobian).to(z).expand(shape)
         else:
             self.agreement.extra = t * _total(limit.agreement(z, latents, given), z)
-        msg["fn"] = Scored(msg["fn"], 1 - t, t * _total(limit.entropy(z, latents, given), z))
+        self.likelihood.extra = t * _total(limit.entropy(z, latents, given), z)
         if limit.training and torch.is_grad_enabled():
             with torch.no_grad():
                 limit.update(z.detach(), given)

@@ -55,8 +55,10 @@ class LimitModel(PyroModule):
         target = None if limit.teacher is None else limit.geometry(limit.teacher(x))
         given = Given(target, observed.get("labels"), observed.get("index"))
         limit.check(x, given)
-        with EntropyForLikelihood(limit, self.latents, given):
-            return self.story(x, **accepted(self.story, observed))
+        with EntropyForLikelihood(limit, self.latents, given) as handler:
+            views = self.story(x, **accepted(self.story, observed))
+        handler.score()
+        return views
 
 
 class LimitGuide(PyroModule):
@@ -77,8 +79,8 @@ class LimitGuide(PyroModule):
         """x: `(N, J, *event)`."""
         (model,) = self._limit_model
         limit = model.limit
-        if limit.teacher is not None and limit.momentum is not None and self.training and torch.is_grad_enabled():
-            limit.teacher.follow(self.guide, limit.momentum)
+        if self.training and torch.is_grad_enabled():
+            limit.follow(self.guide)
         with PointPosterior(limit, model.latents.unit, limit.geometry):
             return self.guide(x, **accepted(self.guide, observed))
 
