@@ -4,5 +4,14 @@ from pyro_simvae.limits.contrastive import DCL as dcl
 from pyro_simvae.limits.contrastive import InfoNCE as infonce
 from pyro_simvae.limits.contrastive import SimCLR as simclr
 from pyro_simvae.limits.limit import Claim, Limit, Terms
+from pyro_simvae.limits.queue import MoCo as moco
 
-__all__ = ["Claim", "Limit", "Terms", "dcl", "infonce", "simclr"]
+__all__ = [
+    "Claim",
+    "Limit",
+    "Terms",
+    "dcl",
+    "infonce",
+    "moco",
+    "simclr",
+]
