@@ -4,14 +4,18 @@ from pyro_simvae.limits.contrastive import DCL as dcl
 from pyro_simvae.limits.contrastive import InfoNCE as infonce
 from pyro_simvae.limits.contrastive import SimCLR as simclr
 from pyro_simvae.limits.limit import Claim, Limit, Terms
+from pyro_simvae.limits.prediction import BYOL as byol
+from pyro_simvae.limits.prediction import SimSiam as simsiam
 from pyro_simvae.limits.queue import MoCo as moco
 
 __all__ = [
     "Claim",
     "Limit",
     "Terms",
+    "byol",
     "dcl",
     "infonce",
     "moco",
     "simclr",
+    "simsiam",
 ]
