@@ -1,5 +1,7 @@
 """Discriminative losses as limits of the same generative program: each takes a (model, guide) pair to its limit's."""
 
+from pyro_simvae.limits.clustering import DeepCluster as deepcluster
+from pyro_simvae.limits.clustering import SwAV as swav
 from pyro_simvae.limits.contrastive import DCL as dcl
 from pyro_simvae.limits.contrastive import InfoNCE as infonce
 from pyro_simvae.limits.contrastive import SimCLR as simclr
@@ -14,8 +16,10 @@ __all__ = [
     "Terms",
     "byol",
     "dcl",
+    "deepcluster",
     "infonce",
     "moco",
     "simclr",
     "simsiam",
+    "swav",
 ]
