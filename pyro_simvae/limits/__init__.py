@@ -5,6 +5,7 @@ from pyro_simvae.limits.clustering import SwAV as swav
 from pyro_simvae.limits.contrastive import DCL as dcl
 from pyro_simvae.limits.contrastive import InfoNCE as infonce
 from pyro_simvae.limits.contrastive import SimCLR as simclr
+from pyro_simvae.limits.distillation import DINO as dino
 from pyro_simvae.limits.limit import Claim, Limit, Terms
 from pyro_simvae.limits.prediction import BYOL as byol
 from pyro_simvae.limits.prediction import SimSiam as simsiam
@@ -17,6 +18,7 @@ __all__ = [
     "byol",
     "dcl",
     "deepcluster",
+    "dino",
     "infonce",
     "moco",
     "simclr",
