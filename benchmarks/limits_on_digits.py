@@ -7,7 +7,6 @@ The settings are those of configs/demo.yaml where the limit allows them; what a 
 
 import argparse
 import json
-import platform
 import tempfile
 import time
 from dataclasses import replace
@@ -59,9 +58,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name in arguments.names or LIMITS:
             results[name] = fit(name, arguments.epochs, Path(folder))
-    print(
-        f"\n| limit | seconds | valid 15-NN | test 15-NN | spread of z |\n|---|---|---|---|---|  {platform.machine()}"
-    )
+    print("\n| limit | seconds | valid 15-NN | test 15-NN | spread of z |\n|---|---|---|---|---|")
     for name, row in results.items():
         print(f"| {name} | {row['seconds']:.0f} | {row['valid']:.3f} | {row['test']:.3f} | {row['spread']:.3f} |")
     if arguments.out:

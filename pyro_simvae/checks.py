@@ -21,6 +21,27 @@ def not_negative(name: str, value: float) -> float:
     return float(value)
 
 
+def fraction(name: str, value: float) -> float:
+    """`value`, if it is in [0, 1]. Raises InputError otherwise."""
+    if not 0 <= value <= 1:
+        raise InputError(f"{name} is {value}: give a number from 0 to 1")
+    return float(value)
+
+
+def count(name: str, value: int, least: int = 1) -> int:
+    """`value`, if it is a whole number and at least `least`. Raises InputError otherwise."""
+    if value != int(value) or value < least:
+        raise InputError(f"{name} is {value}: give a whole number, {least} or more")
+    return int(value)
+
+
+def same_dim(owner: object, built: int, dim: int) -> None:
+    """Raises InputError where state that was built for one latent dimension meets another."""
+    if built != dim:
+        name = type(owner).__name__
+        raise InputError(f"this {name} was built for D = {built} and meets D = {dim}: make one for each dimension")
+
+
 def plate_sizes(x: Tensor | None, num_groups: int, num_views: int) -> tuple[int, int]:
     """(N, J): of the views `x` `(N, J, *event)` where they are given, else the numbers asked for.
 

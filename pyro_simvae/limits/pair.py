@@ -92,8 +92,8 @@ class LimitGuide(nn.Module):
         """x: `(N, J, *event)`."""
         (model,) = self._limit_model
         limit = model.limit
-        if limit.teacher is not None and limit.momentum is not None and self.training and torch.is_grad_enabled():
-            limit.teacher.follow(self.guide, limit.momentum)
+        if self.training and torch.is_grad_enabled():
+            limit.follow(self.guide)
         with PointPosterior(limit, model.latents.unit, limit.geometry):
             return self.guide(x, **accepted(self.guide, observed))
 
