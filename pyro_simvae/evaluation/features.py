@@ -4,7 +4,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-from sklearn.neighbors import NearestNeighbors
+import torch
 from sklearn.preprocessing import StandardScaler
 
 from pyro_simvae.errors import InputError
@@ -14,6 +14,9 @@ NUM_NEIGHBOURS = 15
 
 MOST_NEIGHBOURS = 45
 """The largest k that a k-NN regression may choose."""
+
+QUERIES = 512
+"""Items whose neighbours are searched at once."""
 
 
 class Features(NamedTuple):
@@ -72,12 +75,18 @@ class Prepared:
         return self._neighbours(self.raw.test)
 
     def _neighbours(self, queries: np.ndarray) -> np.ndarray:
-        # Brute force is one matrix product a chunk: from about ten dimensions on, trees are slower.
-        search = NearestNeighbors(n_neighbors=min(MOST_NEIGHBOURS, len(self.raw.train)), algorithm="brute")
-        return search.fit(self.raw.train).kneighbors(queries, return_distance=False)
+        # One matrix product a chunk: from about ten dimensions on, trees are slower. Centred, so that the squares
+        # do not outgrow the differences; |query|² is left out, since it changes no order.
+        centre = self.raw.train.mean(axis=0)
+        train = torch.from_numpy(self.raw.train - centre)
+        squares = train.square().sum(1)
+        count = min(MOST_NEIGHBOURS, len(train))
+        chunks = torch.from_numpy(queries - centre).split(QUERIES)
+        nearest = [(squares - 2 * chunk @ train.T).topk(count, largest=False).indices for chunk in chunks]
+        return torch.cat(nearest).numpy()
 
 
-def check_labels(labels: Labels, features: Features, name: str) -> None:
+def check_labels(labels: Labels, features: Prepared, name: str) -> None:
     """Raises InputError unless there is a label for every item, train holds at least two classes, and every
     class of valid and test. `name` is what the message calls the labels."""
     _check_lengths(labels, features, name)
@@ -93,7 +102,7 @@ def check_labels(labels: Labels, features: Features, name: str) -> None:
             )
 
 
-def check_targets(targets: Targets, features: Features, name: str) -> None:
+def check_targets(targets: Targets, features: Prepared, name: str) -> None:
     """Raises InputError unless every item has a finite target, and no split's targets are constant."""
     _check_lengths(targets, features, name)
     for split, values in targets._asdict().items():
@@ -121,9 +130,9 @@ def _check_features(features: Features) -> None:
         raise InputError(f"the train split holds {len(features.train)} items: the probes need {NUM_NEIGHBOURS} or more")
 
 
-def _check_lengths(values: Labels | Targets, features: Features, name: str) -> None:
-    for split in features._fields:
-        found, expected = len(getattr(values, split)), len(getattr(features, split))
+def _check_lengths(values: Labels | Targets, features: Prepared, name: str) -> None:
+    for split, items in features.raw._asdict().items():
+        found, expected = len(getattr(values, split)), len(items)
         if found != expected:
             raise InputError(
                 f"the {split} split has {found} {name} for {expected} items: give one for each item, in the same order"

@@ -8,17 +8,17 @@ from pyro_simvae.evaluation.classifiers import knn_accuracy, linear_accuracy, ml
 from pyro_simvae.evaluation.features import Features, Labels, Prepared, Targets, check_labels, check_targets
 from pyro_simvae.evaluation.regressors import knn_r2, linear_r2
 
-__all__ = ["Features", "Labels", "Targets", "classify", "probe_factors", "regress"]
+__all__ = ["Features", "Labels", "Prepared", "Targets", "classify", "probe_factors", "regress"]
 
 
-def classify(features: Features, labels: Labels, seed: int = 0) -> dict[str, float]:
+def classify(features: Prepared, labels: Labels, seed: int = 0) -> dict[str, float]:
     """Test accuracies of three classifiers, in [0, 1].
 
     k-NN (k = 15) reads the features as they are; the others read them standardised by train. The penalty of
     the logistic regression, the weight decay of the MLP and its last epoch are chosen by valid accuracy.
 
     Args:
-        features: each split `(M, F)`.
+        features: share one between the probes of a representation.
         labels: each split `(M,)`.
         seed: of the MLP's initial weights and batches; the other two are deterministic.
 
@@ -26,23 +26,21 @@ def classify(features: Features, labels: Labels, seed: int = 0) -> dict[str, flo
         {"knn", "linear", "mlp"}.
 
     Raises:
-        InputError: Labels and features do not match, a class is missing from train, train has fewer than 15
-            items or only one class, a split is empty, or a feature is not finite.
+        InputError: Labels and features do not match, a class is missing from train, or train has only one.
     """
-    prepared = Prepared(features)
     check_labels(labels, features, "labels")
     return {
-        "knn": knn_accuracy(prepared, labels),
-        "linear": linear_accuracy(prepared, labels),
-        "mlp": mlp_accuracy(prepared, labels, seed),
+        "knn": knn_accuracy(features, labels),
+        "linear": linear_accuracy(features, labels),
+        "mlp": mlp_accuracy(features, labels, seed),
     }
 
 
-def regress(features: Features, targets: Targets) -> dict[str, float]:
+def regress(features: Prepared, targets: Targets) -> dict[str, float]:
     """Test R² of two regressions, at most 1; several targets are averaged.
 
     Args:
-        features: each split `(M, F)`.
+        features: share one between the probes of a representation.
         targets: each split `(M,)` or `(M, T)`.
 
     Returns:
@@ -50,23 +48,21 @@ def regress(features: Features, targets: Targets) -> dict[str, float]:
         The penalty and the number of neighbours are chosen by R² on valid.
 
     Raises:
-        InputError: Targets and features do not match, train has fewer than 15 items, a split is empty, a
-            split's targets are constant, or a number is not finite.
+        InputError: Targets and features do not match, a split's targets are constant, or one is not finite.
     """
-    prepared = Prepared(features)
     check_targets(targets, features, "targets")
-    return {"linear": linear_r2(prepared, targets), "knn": knn_r2(prepared, targets)}
+    return {"linear": linear_r2(features, targets), "knn": knn_r2(features, targets)}
 
 
 def probe_factors(
-    features: Features, factors: Mapping[str, Labels | Targets], periods: Mapping[str, float]
+    features: Prepared, factors: Mapping[str, Labels | Targets], periods: Mapping[str, float]
 ) -> dict[str, dict[str, float]]:
     """How well each known factor can be read: accuracy if it is integers, R² if it is real.
 
     A periodic factor f is predicted as the point (cos, sin)(2π f / period): its two ends are the same place.
 
     Args:
-        features: each split `(M, F)`.
+        features: share one between the probes of a representation.
         factors: by name; each split `(M,)`, int64 or float32.
         periods: the period of each factor that goes round; others in it are ignored.
 
@@ -76,23 +72,21 @@ def probe_factors(
     Raises:
         InputError: As `classify` and `regress`, naming the factor.
     """
-    # One search for neighbours and one scaling serve every factor.
-    prepared = Prepared(features)
     scores = {}
     for name, values in factors.items():
         if np.issubdtype(values.train.dtype, np.integer):
             labels = Labels(*values)
             check_labels(labels, features, f"factor {name!r}")
             scores[name] = {
-                "linear": linear_accuracy(prepared, labels),
-                "knn": knn_accuracy(prepared, labels),
+                "linear": linear_accuracy(features, labels),
+                "knn": knn_accuracy(features, labels),
             }
         else:
             targets = Targets(*values)
             if name in periods:
                 targets = Targets(*(on_circle(split, periods[name]) for split in values))
             check_targets(targets, features, f"values of factor {name!r}")
-            scores[name] = {"linear": linear_r2(prepared, targets), "knn": knn_r2(prepared, targets)}
+            scores[name] = {"linear": linear_r2(features, targets), "knn": knn_r2(features, targets)}
     return scores
 
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from pyro_simvae.data import Splits, Views
-from pyro_simvae.evaluation.probes import Features, Labels, Targets, classify, probe_factors
+from pyro_simvae.evaluation.probes import Features, Labels, Prepared, Targets, classify, probe_factors
 from pyro_simvae.evaluation.representations import raw, represent
 from pyro_simvae.local_params import local_params
 
@@ -79,7 +79,7 @@ def score(
     scores: dict[str, Any] = {}
     for name, make in makers.items():
         console.print(f"probing {name} ...", highlight=False)
-        features = Features(*(make(split) for split in splits))
+        features = Prepared(Features(*(make(split) for split in splits)))
         scores[name] = {} if labels is None else classify(features, labels, seed)
         if factors and name != "raw":  # regressions on thousands of pixels would take longer than all else
             scores[name]["factors"] = probe_factors(features, factors, PERIODS)

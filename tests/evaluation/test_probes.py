@@ -34,38 +34,46 @@ def draw_targets():
     return Targets(*(rng.uniform(-1, 1, size).astype(np.float32) for size in SIZES))
 
 
+def test_neighbours_are_the_nearest_far_from_the_origin_too():
+    features = Features(*(split + 1000.0 for split in blobs(draw_labels(), spread=1.0)))
+    prepared = Prepared(features)
+    train, test = (split.astype(np.float64) for split in (prepared.raw.train, prepared.raw.test))
+    distances = ((test[:, None] - train) ** 2).sum(axis=2)
+    np.testing.assert_array_equal(prepared.test_neighbours, distances.argsort(axis=1)[:, :45])
+
+
 class TestClassify:
     def test_separated_classes_are_all_found(self):
         labels = draw_labels()
-        assert classify(blobs(labels), labels) == {"knn": 1.0, "linear": 1.0, "mlp": 1.0}
+        assert classify(Prepared(blobs(labels)), labels) == {"knn": 1.0, "linear": 1.0, "mlp": 1.0}
 
     def test_class_values_need_not_be_contiguous(self):
         labels = draw_labels()
         renamed = Labels(*(np.array([2, 7, 40])[split] for split in labels))
-        assert classify(blobs(labels), renamed) == {"knn": 1.0, "linear": 1.0, "mlp": 1.0}
+        assert classify(Prepared(blobs(labels)), renamed) == {"knn": 1.0, "linear": 1.0, "mlp": 1.0}
 
     def test_constant_features_give_chance(self):
         labels = Labels(*(np.where(np.arange(size) % 4 == 0, 1, 0) for size in SIZES))
         features = Features(*(np.full((size, 2), 3.0, dtype=np.float32) for size in SIZES))
-        scores = classify(features, labels)
+        scores = classify(Prepared(features), labels)
         assert scores["linear"] == scores["mlp"] == 0.75  # the larger class
         assert scores["knn"] in (0.25, 0.75)  # every neighbour is as near as any other
 
     def test_unrelated_labels_give_chance(self):
         features = blobs(draw_labels())
         rng = np.random.default_rng(3)
-        scores = classify(features, Labels(*(rng.integers(0, 3, size) for size in SIZES)))
+        scores = classify(Prepared(features), Labels(*(rng.integers(0, 3, size) for size in SIZES)))
         # 200 draws at 1/3 have a standard deviation of 0.033.
         assert all(abs(score - 1 / 3) < 0.12 for score in scores.values())
 
     def test_the_seed_fixes_the_result(self):
         labels = draw_labels()
         features = blobs(labels, spread=0.8)
-        assert classify(features, labels, seed=1) == classify(features, labels, seed=1)
+        assert classify(Prepared(features), labels, seed=1) == classify(Prepared(features), labels, seed=1)
 
     def test_small_data_with_fewer_items_than_a_batch(self):
         labels = Labels(*(np.arange(15) % 3 for _ in range(3)))
-        assert classify(blobs(labels), labels)["linear"] == 1.0
+        assert classify(Prepared(blobs(labels)), labels)["linear"] == 1.0
 
     def test_knn_is_the_vote_of_15_neighbours(self):
         # Beside the test point at 0 lie 7 items of class 0, then 8 of class 1, and far away 20 of class 0.
@@ -157,12 +165,12 @@ class TestRegress:
     def test_a_linear_target_is_read_exactly(self):
         targets = draw_targets()
         features = Features(*(np.stack([2 * split + 1, -split], axis=1) for split in targets))
-        scores = regress(features, targets)
+        scores = regress(Prepared(features), targets)
         assert scores["linear"] > 0.999
         assert scores["knn"] > 0.99
 
     def test_an_unrelated_target_has_no_r2(self):
-        scores = regress(blobs(draw_labels()), draw_targets())
+        scores = regress(Prepared(blobs(draw_labels())), draw_targets())
         assert all(score < 0.1 for score in scores.values())
 
     def test_only_as_many_neighbours_as_there_are(self):
@@ -185,7 +193,7 @@ class TestFactors:
         features = Features(
             *(np.column_stack([blob, value]) for blob, value in zip(blobs(labels), targets, strict=True))
         )
-        scores = probe_factors(features, {"shape": labels, "x": targets}, {})
+        scores = probe_factors(Prepared(features), {"shape": labels, "x": targets}, {})
         assert scores["shape"] == {"linear": 1.0, "knn": 1.0}
         assert scores["x"]["linear"] > 0.999
 
@@ -193,8 +201,8 @@ class TestFactors:
         rng = np.random.default_rng(0)
         hue = Targets(*(rng.uniform(0, 1, size).astype(np.float32) for size in SIZES))
         features = Features(*(on_circle(split, 1.0) for split in hue))
-        circular = probe_factors(features, {"hue": hue}, {"hue": 1.0, "rotation": 6.28})["hue"]
-        straight = probe_factors(features, {"hue": hue}, {})["hue"]
+        circular = probe_factors(Prepared(features), {"hue": hue}, {"hue": 1.0, "rotation": 6.28})["hue"]
+        straight = probe_factors(Prepared(features), {"hue": hue}, {})["hue"]
         assert circular["linear"] > 0.999
         assert straight["linear"] < 0.7  # of the sawtooth, a sine explains 6/π² = 0.61
 
@@ -206,9 +214,9 @@ class TestFactors:
     def test_errors_name_the_factor(self):
         labels = draw_labels()
         with pytest.raises(InputError, match="one class of the factor 'shape'"):
-            probe_factors(blobs(labels), {"shape": Labels(*(0 * split for split in labels))}, {})
+            probe_factors(Prepared(blobs(labels)), {"shape": Labels(*(0 * split for split in labels))}, {})
         with pytest.raises(InputError, match=r"factor 'x'.*constant"):
-            probe_factors(blobs(labels), {"x": Targets(*(0.0 * split for split in labels))}, {})
+            probe_factors(Prepared(blobs(labels)), {"x": Targets(*(0.0 * split for split in labels))}, {})
 
 
 class TestGuards:
@@ -220,38 +228,38 @@ class TestGuards:
         features = blobs(labels)
         features.valid[3, 1] = np.nan
         with pytest.raises(InputError, match="valid split hold NaN"):
-            classify(features, labels)
+            classify(Prepared(features), labels)
 
     def test_a_class_missing_from_train(self, labels):
         labels.test[0] = 9
         with pytest.raises(InputError, match="class 9 of the labels is in the test split but not in train"):
-            classify(blobs(draw_labels()), labels)
+            classify(Prepared(blobs(draw_labels())), labels)
 
     def test_one_class(self, labels):
         with pytest.raises(InputError, match="one class"):
-            classify(blobs(labels), Labels(*(np.zeros_like(split) for split in labels)))
+            classify(Prepared(blobs(labels)), Labels(*(np.zeros_like(split) for split in labels)))
 
     def test_too_few_train_items(self, labels):
         short = labels._replace(train=labels.train[:14])
         with pytest.raises(InputError, match="14 items"):
-            classify(blobs(short), short)
+            classify(Prepared(blobs(short)), short)
 
     def test_an_empty_split(self, labels):
         short = labels._replace(valid=labels.valid[:0])
         with pytest.raises(InputError, match="valid split is empty"):
-            classify(blobs(short), short)
+            classify(Prepared(blobs(short)), short)
 
     def test_lengths_that_differ(self, labels):
         with pytest.raises(InputError, match="test split has 199 labels for 200 items"):
-            classify(blobs(labels), labels._replace(test=labels.test[1:]))
+            classify(Prepared(blobs(labels)), labels._replace(test=labels.test[1:]))
 
     def test_numbers_of_features_that_differ(self, labels):
         features = blobs(labels)
         with pytest.raises(InputError, match=r"train have shape \(300, 5\), those of test \(200, 4\)"):
-            classify(features._replace(test=features.test[:, 1:]), labels)
+            classify(Prepared(features._replace(test=features.test[:, 1:])), labels)
 
     def test_nan_targets(self, labels):
         targets = draw_targets()
         targets.train[0] = np.inf
         with pytest.raises(InputError, match="targets of the train split are not all finite"):
-            regress(blobs(labels), targets)
+            regress(Prepared(blobs(labels)), targets)
