@@ -2,6 +2,7 @@
 
 import math
 
+from pyro.infer.util import is_validation_enabled
 from torch import Tensor
 
 from pyro_simvae.errors import InputError
@@ -12,6 +13,18 @@ def positive(name: str, value: float, finite: bool = False) -> float:
     if not value > 0 or (finite and math.isinf(value)):
         raise InputError(f"{name} is {value}: give a positive{' finite' if finite else ''} number")
     return float(value)
+
+
+def in_range(name: str, value: Tensor, size: int) -> None:
+    """Looks at indices while Pyro's validation is on, since it waits for the device.
+
+    Raises:
+        InputError: an index outside [0, size).
+    """
+    if is_validation_enabled() and not (value.min() >= 0 and value.max() < size):
+        raise InputError(
+            f"{name} lie in [{value.min().item()}, {value.max().item()}]: give whole numbers from 0 to {size - 1}"
+        )
 
 
 def plate_sizes(x: Tensor | None, num_groups: int, num_views: int) -> tuple[int, int]:

@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
+from pyro import distributions as dist
 from pyro import poutine
 from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
@@ -37,9 +38,18 @@ class Latents(ABC):
     def temperature(self) -> Tensor:
         """Variance of one view's latent given another's, in the story's units, averaged over dimensions; `()`."""
 
+    @property
+    @abstractmethod
+    def style_variance(self) -> Tensor:
+        """Variance of one view's latent given its content, in the story's units, averaged over dimensions; `()`."""
+
     @abstractmethod
     def story_evidence(self, z: Tensor) -> Tensor:
         """log p(z_1..J) in nats for z `(..., J, D)` in the story's units: `(...)`. J = 1 gives log p(z)."""
+
+    @abstractmethod
+    def story_given_content(self, z: Tensor, content: Tensor) -> Tensor:
+        """log p(z_ij | c_i) in nats for z `(N, J, D)` and content `(N, 1, D)` in the story's units: `(N, J)`."""
 
     def evidence(self, z: Tensor) -> Tensor:
         """log p(z_1..J) in nats for representations z `(..., J, D)`: `(...)`."""
@@ -60,6 +70,15 @@ class Latents(ABC):
         """log p(z_m | given_k), the predictive kernel, for z `(M, D)` and given `(K, D)`: `(M, K)`."""
         pairs = torch.stack(torch.broadcast_tensors(z[:, None], given), -2)
         return self.evidence(pairs) - self.evidence(given.unsqueeze(-2))
+
+    def given_content(self, z: Tensor, content: Tensor) -> Tensor:
+        """log p(z_ij | c_i) for z `(N, J, D)` and content `(N, 1, D)`: `(N, J)`."""
+        jacobian = z.shape[-1] * torch.as_tensor(self.unit, dtype=z.dtype, device=z.device).log()
+        return self.story_given_content(self.unit * z, self.unit * content) + jacobian
+
+    def content_kernel(self, z: Tensor, content: Tensor) -> Tensor:
+        """log p(z_m | c_k) for z `(M, D)` and content `(K, D)`: `(M, K)`."""
+        return self.given_content(z.expand(len(content), *z.shape), content[:, None]).mT
 
 
 class GaussianLatents(Latents):
@@ -83,16 +102,33 @@ class GaussianLatents(Latents):
         shrinkage, variance = self._kernel(torch.as_tensor(self.style_scale))
         return (variance / shrinkage).mean()
 
+    @property
+    def style_variance(self) -> Tensor:
+        return torch.as_tensor(self.style_scale).square().mean()
+
     def story_evidence(self, z: Tensor) -> Tensor:
         return conjugate.group_evidence(z, self.style_scale, self.content_scale)
 
+    def story_given_content(self, z: Tensor, content: Tensor) -> Tensor:
+        return dist.Normal(content, self._style(z), validate_args=False).log_prob(z).sum(-1)
+
     def kernel(self, z: Tensor, given: Tensor) -> Tensor:
-        shrinkage, variance = self._kernel(torch.as_tensor(self.style_scale, dtype=z.dtype, device=z.device))
+        shrinkage, variance = self._kernel(self._style(z))
+        return self._log_normal(z, shrinkage * given, variance)
+
+    def content_kernel(self, z: Tensor, content: Tensor) -> Tensor:
+        return self._log_normal(z, content, self._style(z).square())
+
+    def _style(self, like: Tensor) -> Tensor:
+        return torch.as_tensor(self.style_scale, dtype=like.dtype, device=like.device)
+
+    def _log_normal(self, z: Tensor, loc: Tensor, variance: Tensor) -> Tensor:
+        """log Normal(z_m; loc_k, variance), z `(M, D)` and loc `(K, D)` in representations' units: `(M, K)`."""
         scale = (variance.sqrt() / self.unit).expand(z.shape[-1])
-        z, given = z / scale, given * (shrinkage / scale)
+        z, loc = z / scale, loc / scale
         normalizer = scale.log().sum() + z.shape[-1] * conjugate.LOG_2PI / 2
-        bias = given.square().sum(-1) / 2 + normalizer
-        return torch.addmm(-bias, z, given.mT) - z.square().sum(-1, keepdim=True) / 2
+        bias = loc.square().sum(-1) / 2 + normalizer
+        return torch.addmm(-bias, z, loc.mT) - z.square().sum(-1, keepdim=True) / 2
 
     def _kernel(self, style: Tensor) -> tuple[Tensor, Tensor]:
         """a and v of p(z' | z) = Normal(a z, v)."""
@@ -124,7 +160,16 @@ class TracedLatents(Latents):
 
     @property
     def temperature(self) -> Tensor:
-        return 2 * self._scale.square().mean()
+        return 2 * self.style_variance
+
+    @property
+    def style_variance(self) -> Tensor:
+        return self._scale.square().mean()
+
+    def story_given_content(self, z: Tensor, content: Tensor) -> Tensor:
+        # A story may refuse single views, whose prior is improper: give it two, and read one.
+        views = z if z.shape[1] > 1 else z.expand(-1, 2, -1)
+        return _trace(self.model, {"content": content, "z": views})["z"].log_prob(views)[:, : z.shape[1]]
 
     def story_evidence(self, z: Tensor) -> Tensor:
         batch_shape, (num_views, dim) = z.shape[:-2], z.shape[-2:]

@@ -117,6 +117,11 @@ class Limit(nn.Module, ABC):
         """Variance of one view's representation given another's, in its own units; None leaves it to the story."""
         return None
 
+    def unit(self, latents: Latents, dim: int) -> float | Tensor:
+        """Length of the representation's unit in the latent space of a story with these latents."""
+        temperature = self.temperature_of(dim)
+        return 1.0 if temperature is None else (latents.temperature / temperature).sqrt()
+
     def constants(self, num_groups: int, num_views: int, dim: int) -> dict[str, float]:
         """What the literature's form of each term adds to ours, for N groups in all processes."""
         return {}
