@@ -46,7 +46,9 @@ class ObservedContent(Limit):
     def __init__(self, num_contents: int, temperature: float | None, t: float) -> None:
         super().__init__(t=t)
         if num_contents < 2:
-            raise InputError(f"{type(self).__name__} tells {num_contents} contents apart: give 2 or more")
+            raise InputError(
+                f"{type(self).__name__} tells {num_contents} classes or items apart: use data with 2 or more"
+            )
         self.num_contents = num_contents
         self.temperature = None if temperature is None else positive("temperature", temperature, finite=True)
 

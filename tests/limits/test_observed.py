@@ -10,7 +10,7 @@ from pyro.infer import Trace_ELBO
 from torch.distributions import Normal
 from torch.nn import functional as F
 
-from pyro_simvae import limits
+from pyro_simvae import cli, limits
 from pyro_simvae.errors import InputError
 from pyro_simvae.limits import entropy
 from pyro_simvae.limits.given import Given
@@ -188,9 +188,16 @@ def test_densities_given_content(pair, num_views, unit):
         torch.testing.assert_close(kernel[0], row)
 
 
+@pytest.mark.parametrize("name", ["softmax", "npid", "supcon"])
+def test_fits_from_the_command_line(images, tmp_path, name):
+    options = f"--network mlp --network.hidden [8] --latent_dim 3 --training.epochs 2 --limit {name}"
+    fit = ["fit", "--data", f"arrays:{images}", *options.split(), "--training.num_groups", "8"]
+    assert cli.main([*fit, "--out", str(tmp_path / "run")]) == 0
+
+
 @pytest.mark.parametrize("limit", [limits.softmax, limits.npid])
 def test_bad_arguments_are_refused(limit):
-    with pytest.raises(InputError, match="tells 1 contents apart"):
+    with pytest.raises(InputError, match="tells 1 classes or items apart"):
         limit(1)
     with pytest.raises(InputError, match="temperature is -1"):
         limit(5, temperature=-1.0)
