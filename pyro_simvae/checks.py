@@ -2,6 +2,7 @@
 
 import math
 
+from pyro.infer.util import is_validation_enabled
 from torch import Tensor
 
 from pyro_simvae.errors import InputError
@@ -40,6 +41,18 @@ def same_dim(owner: object, built: int, dim: int) -> None:
     if built != dim:
         name = type(owner).__name__
         raise InputError(f"this {name} was built for D = {built} and meets D = {dim}: make one for each dimension")
+
+
+def in_range(name: str, value: Tensor, size: int) -> None:
+    """Looks at indices while Pyro's validation is on, since it waits for the device.
+
+    Raises:
+        InputError: an index outside [0, size).
+    """
+    if is_validation_enabled() and not (value.min() >= 0 and value.max() < size):
+        raise InputError(
+            f"{name} lie in [{value.min().item()}, {value.max().item()}]: give whole numbers from 0 to {size - 1}"
+        )
 
 
 def plate_sizes(x: Tensor | None, num_groups: int, num_views: int) -> tuple[int, int]:

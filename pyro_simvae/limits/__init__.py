@@ -11,11 +11,14 @@ from pyro_simvae.limits.given import Given
 from pyro_simvae.limits.limit import Claim, Limit, Terms
 from pyro_simvae.limits.linear import PCA as pca
 from pyro_simvae.limits.nearest_neighbour import KoLeo as koleo
+from pyro_simvae.limits.observed import NPID as npid
+from pyro_simvae.limits.observed import Softmax as softmax
 from pyro_simvae.limits.prediction import BYOL as byol
 from pyro_simvae.limits.prediction import SimSiam as simsiam
 from pyro_simvae.limits.queue import MoCo as moco
 from pyro_simvae.limits.second_order import BarlowTwins as barlow_twins
 from pyro_simvae.limits.second_order import VICReg as vicreg
+from pyro_simvae.limits.supcon import SupCon as supcon
 from pyro_simvae.limits.whitening import WMSE as wmse
 
 LIMITS: dict[str, type[Limit]] = {
@@ -23,6 +26,8 @@ LIMITS: dict[str, type[Limit]] = {
     "simclr": simclr,
     "moco": moco,
     "dcl": dcl,
+    "supcon": supcon,
+    "npid": npid,
     "logdet": logdet,
     "koleo": koleo,
     "vicreg": vicreg,
@@ -33,6 +38,7 @@ LIMITS: dict[str, type[Limit]] = {
     "deepcluster": deepcluster,
     "swav": swav,
     "dino": dino,
+    "softmax": softmax,
     "pca": pca,
 }
 """Every limit by the name that the literature gives it."""

@@ -46,6 +46,7 @@ class Clustering(Limit):
 
     geometry = staticmethod(sphere)
     across_batch = False
+    knows_content = True
     prototypes: Tensor
 
     def __init__(self, num_prototypes: int, temperature: float, t: float) -> None:

@@ -40,6 +40,11 @@ class Latents(ABC):
     def temperature(self) -> Tensor:
         """Variance of one view's latent given another's, in the story's units, averaged over dimensions; `()`."""
 
+    @property
+    @abstractmethod
+    def style_variance(self) -> Tensor:
+        """Variance of one view's latent given its content, in the story's units, averaged over dimensions; `()`."""
+
     @abstractmethod
     def story_evidence(self, z: Tensor) -> Tensor:
         """log p(z_1..J) in nats for z `(..., J, D)` in the story's units: `(...)`. J = 1 gives log p(z)."""
@@ -106,6 +111,10 @@ class GaussianLatents(Latents):
         shrinkage, variance = self._kernel(torch.as_tensor(self.style_scale))
         return (variance / shrinkage).mean()
 
+    @property
+    def style_variance(self) -> Tensor:
+        return torch.as_tensor(self.style_scale).square().mean()
+
     def story_evidence(self, z: Tensor) -> Tensor:
         return conjugate.group_evidence(z, self.style_scale, self.content_scale)
 
@@ -153,7 +162,11 @@ class TracedLatents(Latents):
 
     @property
     def temperature(self) -> Tensor:
-        return 2 * self._scale.square().mean()
+        return 2 * self.style_variance
+
+    @property
+    def style_variance(self) -> Tensor:
+        return self._scale.square().mean()
 
     def story_evidence(self, z: Tensor) -> Tensor:
         batch_shape, (num_views, dim) = z.shape[:-2], z.shape[-2:]

@@ -78,6 +78,8 @@ class Limit(nn.Module, ABC):
     geometry: Callable[[Tensor], Tensor] = staticmethod(euclidean)
     across_batch: ClassVar[bool] = True
     """Whether the loss of a group depends on the other groups of the batch."""
+    knows_content: ClassVar[bool] = False
+    """Whether content is set to an estimate, so that views vary by their style alone, whatever the content's prior."""
     observes: ClassVar[tuple[str, ...]] = ()
     """What of "labels" and "index" the limit needs beside the views."""
     momentum: float | None = None
@@ -116,6 +118,14 @@ class Limit(nn.Module, ABC):
     def temperature_of(self, dim: int) -> float | Tensor | None:
         """Variance of one view's representation given another's, in its own units; None leaves it to the story."""
         return None
+
+    def unit(self, latents: Latents, dim: int) -> float | Tensor:
+        """Length of the representation's unit in the latent space of a story with these latents."""
+        temperature = self.temperature_of(dim)
+        if temperature is None:
+            return 1.0
+        variance = 2 * latents.style_variance if self.knows_content else latents.temperature
+        return (variance / temperature).sqrt()
 
     def constants(self, num_groups: int, num_views: int, dim: int) -> dict[str, float]:
         """What the literature's form of each term adds to ours, for N groups in all processes."""

@@ -42,9 +42,7 @@ class LimitModel(nn.Module):
         story: Any = self.story
         gaussian = self._gaussian
         latents: Latents = GaussianLatents(story.style_scale, story.content_scale) if gaussian else TracedLatents(story)
-        temperature = self.limit.temperature_of(self.dim)
-        if temperature is not None:
-            latents.unit = (latents.temperature / temperature).sqrt()
+        latents.unit = self.limit.unit(latents, self.dim)
         return latents
 
     @property

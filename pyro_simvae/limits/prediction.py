@@ -53,6 +53,7 @@ class Prediction(Limit):
 
     geometry = staticmethod(sphere)
     across_batch = False
+    knows_content = True
     style_variance: ClassVar[float]
     """s², in squared units of the sphere's radius: what makes the literature's loss the story's nats."""
     predictor: Predictor

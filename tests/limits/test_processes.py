@@ -43,7 +43,7 @@ def halves(tmp_path_factory):
     """What each of two processes finds, by name."""
     folder = tmp_path_factory.mktemp("processes")
     processes = [subprocess.Popen([sys.executable, __file__, str(rank), str(folder)]) for rank in range(2)]
-    assert [process.wait(timeout=120) for process in processes] == [0, 0]
+    assert [process.wait(timeout=300) for process in processes] == [0, 0]
     return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
 
 
