@@ -9,5 +9,6 @@ from pyro_simvae.guides.conjugate import ConjugateContent
 from pyro_simvae.guides.exact import Exact
 from pyro_simvae.guides.mean_field import MeanField
 from pyro_simvae.guides.point import PointContent
+from pyro_simvae.guides.spherical import SphericalMeanField
 
-__all__ = ["AmortizedContent", "ConjugateContent", "Exact", "MeanField", "PointContent"]
+__all__ = ["AmortizedContent", "ConjugateContent", "Exact", "MeanField", "PointContent", "SphericalMeanField"]

@@ -5,6 +5,7 @@ from typing import Literal
 
 import pyro
 from pyro import distributions as dist
+from pyro.distributions import constraints
 from pyro.nn import PyroModule
 from torch import Tensor, nn
 
@@ -13,7 +14,7 @@ from pyro_simvae.guides.amortized import AmortizedContent
 from pyro_simvae.guides.conjugate import ConjugateContent, why_not_conjugate
 from pyro_simvae.guides.point import PointContent
 from pyro_simvae.networks import Encoder
-from pyro_simvae.sites import has_site
+from pyro_simvae.sites import has_site, latent_sites
 
 
 class MeanField(PyroModule):
@@ -32,7 +33,7 @@ class MeanField(PyroModule):
 
     Raises:
         InputError: `content` is "conjugate" for a story where it would not be exact; an unknown `content`; a width
-            that is not positive.
+            that is not positive; a story whose latents are directions.
     """
 
     def __init__(
@@ -43,6 +44,8 @@ class MeanField(PyroModule):
         projection: Sequence[int] = (),
     ) -> None:
         super().__init__()
+        if latent_sites(model)["z"]["fn"].support is constraints.sphere:
+            raise InputError("the story's latents lie on a sphere, where Normal has no density: use --guide spherical")
         self.encoder = encoder.projected(projection) if projection else encoder
         self.content = _content_guide(model, encoder.latent_dim, content) if has_site(model, "content") else None
 
@@ -51,9 +54,14 @@ class MeanField(PyroModule):
         loc, scale = self.encoder(x)
         return dist.Normal(loc, scale, validate_args=False).to_event(1)
 
-    def before_projection(self, x: Tensor) -> Tensor | None:
-        """What the projection head reads of x `(N, J, *event)`: `(N, J, F)`; None without a head."""
-        return self.encoder.before_projection(x) if len(self.encoder.projection) else None
+    @property
+    def has_projection(self) -> bool:
+        """Whether a projection head stands between features and latent."""
+        return len(self.encoder.projection) > 0
+
+    def before_projection(self, x: Tensor) -> Tensor:
+        """What the projection head reads of x `(N, J, *event)`: `(N, J, F)`."""
+        return self.encoder.before_projection(x)
 
     def forward(self, x: Tensor) -> None:
         """x: `(N, J, *event)`."""

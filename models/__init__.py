@@ -1,12 +1,16 @@
 """Generative stories p(content) p(z | content) p(x | z), one a file.
 
 A story is a module whose constructor takes `(likelihood, latent_dim, ...)` and whose `forward(x, num_groups,
-num_views)` is a Pyro program with the sites "z" and "x" (and, where views share something, "content"), inside
-the plates "groups" (dim -2) and "views" (dim -1).
+num_views)` is a Pyro program with the sites "z" and "x" (and, where views share something, "content" or a discrete
+site), inside the plates "groups" (dim -2) and "views" (dim -1). A story that observes more than views has an argument
+`labels` or `index`, each `(N,)`.
 """
 
+from pyro_simvae.models.instance import Instance
 from pyro_simvae.models.linear import LinearGaussian
+from pyro_simvae.models.mixture import Mixture
 from pyro_simvae.models.simvae import SimVAE
+from pyro_simvae.models.spherical import Spherical
 from pyro_simvae.models.vae import VAE
 
-__all__ = ["VAE", "LinearGaussian", "SimVAE"]
+__all__ = ["VAE", "Instance", "LinearGaussian", "Mixture", "SimVAE", "Spherical"]

@@ -2,6 +2,7 @@
 
 import math
 
+from pyro.infer.util import is_validation_enabled
 from torch import Tensor
 
 from pyro_simvae.errors import InputError
@@ -19,6 +20,39 @@ def not_negative(name: str, value: float) -> float:
     if not 0 <= value < math.inf:
         raise InputError(f"{name} is {value}: give zero or a positive finite number")
     return float(value)
+
+
+def fraction(name: str, value: float) -> float:
+    """`value`, if it is in [0, 1]. Raises InputError otherwise."""
+    if not 0 <= value <= 1:
+        raise InputError(f"{name} is {value}: give a number from 0 to 1")
+    return float(value)
+
+
+def count(name: str, value: int, least: int = 1) -> int:
+    """`value`, if it is a whole number and at least `least`. Raises InputError otherwise."""
+    if value != int(value) or value < least:
+        raise InputError(f"{name} is {value}: give a whole number, {least} or more")
+    return int(value)
+
+
+def same_dim(owner: object, built: int, dim: int) -> None:
+    """Raises InputError where state that was built for one latent dimension meets another."""
+    if built != dim:
+        name = type(owner).__name__
+        raise InputError(f"this {name} was built for D = {built} and meets D = {dim}: make one for each dimension")
+
+
+def in_range(name: str, value: Tensor, size: int) -> None:
+    """Looks at indices while Pyro's validation is on, since it waits for the device.
+
+    Raises:
+        InputError: an index outside [0, size).
+    """
+    if is_validation_enabled() and not (value.min() >= 0 and value.max() < size):
+        raise InputError(
+            f"{name} lie in [{value.min().item()}, {value.max().item()}]: give whole numbers from 0 to {size - 1}"
+        )
 
 
 def plate_sizes(x: Tensor | None, num_groups: int, num_views: int) -> tuple[int, int]:

@@ -34,10 +34,14 @@ KNOWN: dict[str, dict[str, str]] = {
         "simvae": "pyro_simvae.models.SimVAE",
         "vae": "pyro_simvae.models.VAE",
         "linear": "pyro_simvae.models.LinearGaussian",
+        "mixture": "pyro_simvae.models.Mixture",
+        "instance": "pyro_simvae.models.Instance",
+        "spherical": "pyro_simvae.models.Spherical",
     },
     "guide": {
         "mean_field": "pyro_simvae.guides.MeanField",
         "exact": "pyro_simvae.guides.Exact",
+        "spherical": "pyro_simvae.guides.SphericalMeanField",
     },
     "limit": {name: f"pyro_simvae.limits.{name}" for name in LIMITS},
 }

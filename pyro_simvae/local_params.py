@@ -16,8 +16,14 @@ def local_params(*modules: nn.Module) -> Iterator[None]:
     stories under either setting, so what is missing is added here.
     """
     prepare(*modules)
+    # A local scope takes Pyro's weak references off the parameters outside, which SVI reads after its step.
+    references = [
+        (p, p.unconstrained) for _, p in pyro.get_param_store().named_parameters() if hasattr(p, "unconstrained")
+    ]
     with pyro.settings.context(module_local_params=True):
         yield
+    for parameter, reference in references:
+        parameter.unconstrained = reference
 
 
 def prepare(*modules: nn.Module) -> None:

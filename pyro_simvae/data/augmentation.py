@@ -10,8 +10,10 @@ class Augmentation:
     """How a view is drawn from an image. The steps act in the order of the fields.
 
     Args:
-        rotation: Largest angle, in degrees, in either direction; black moves in.
-        translation: Largest shift, in either direction, as a fraction of the side; black moves in.
+        rotation: Largest angle, in degrees up to 180, in either direction; black moves in.
+        translation: Largest shift, in either direction, as a fraction of the side, in [0, 1); black moves in.
+        scale: Least and largest factor that the image is magnified by about its centre, positive; black moves in.
+        shear: Largest angle, in degrees below 90, by which either axis leans in either direction; black moves in.
         crop_scale: Least and largest area of a random crop, as fractions of the image, in (0, 1]. The crop is
             scaled back to the image's size.
         crop_ratio: Least and largest width / height of the crop.
@@ -30,6 +32,8 @@ class Augmentation:
 
     rotation: float = 0.0
     translation: float = 0.0
+    scale: tuple[float, float] = (1.0, 1.0)
+    shear: float = 0.0
     crop_scale: tuple[float, float] | None = None
     crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
     horizontal_flip: float = 0.0
@@ -40,12 +44,15 @@ class Augmentation:
     threshold: float | None = None
 
     def __post_init__(self) -> None:
+        small, large = self.scale
         least, most = self.crop_scale or (1.0, 1.0)
         narrow, wide = self.crop_ratio
         strengths = self.jitter or (0.0, 0.0, 0.0, 0.0)
         for valid, rule in (
             (0 <= self.rotation <= 180, "rotation must lie between 0 and 180 degrees"),
             (0 <= self.translation < 1, "translation must be at least 0 and below 1"),
+            (0 < small <= large, "scale must be two ascending positive numbers"),
+            (0 <= self.shear < 90, "shear must be at least 0 and below 90 degrees"),
             (0 < least <= most <= 1, "crop_scale must be two ascending fractions in (0, 1]"),
             (0 < narrow <= wide, "crop_ratio must be two ascending positive numbers"),
             (0 <= self.horizontal_flip <= 1, "horizontal_flip must be a probability"),
@@ -66,7 +73,7 @@ PRESETS: dict[str, Augmentation] = {
     "crop": Augmentation(crop_scale=(0.4, 1.0), horizontal_flip=0.5),
     # Digits lose their class when flipped. At 8x8 a second interpolation, to rotate, would blur them away.
     "digits": Augmentation(crop_scale=(0.6, 1.0)),
-    "mnist": Augmentation(rotation=15.0, translation=0.1, crop_scale=(0.5, 1.0)),
+    "mnist": Augmentation(rotation=15.0, translation=0.1, scale=(0.8, 1.2), shear=15.0),
     "fashion_mnist": Augmentation(crop_scale=(0.5, 1.0), horizontal_flip=0.5),
     # SimCLR's, with its crops of small images; faces are cropped less, or a view may hold no face.
     "cifar10": Augmentation(

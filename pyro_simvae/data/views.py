@@ -64,10 +64,11 @@ class Views(nn.Module):
         Returns:
             The views x (n, J, *event), float32, images in [0, 1].
             The parameters of the steps in use. "rotation" (n, J): degrees clockwise. "translation" (n, J, 2):
-            rightwards and downwards, as fractions of the sides. "crop_box" (n, J, 4): left, top, width and
-            height, likewise. "horizontal_flip", "vertical_flip", "grayscale" (n, J): 0 or 1. "jitter" (n, J,
-            4): factors of brightness, contrast and saturation, and the hue's turn as a fraction of a circle;
-            (1, 1, 1, 0) if not jittered.
+            rightwards and downwards, as fractions of the sides. "scale" (n, J): the magnification. "shear" (n, J,
+            2): degrees by which the upright axis leans to the right, and after that the level axis upwards.
+            "crop_box" (n, J, 4): left, top, width and height, as fractions of the sides. "horizontal_flip",
+            "vertical_flip", "grayscale" (n, J): 0 or 1. "jitter" (n, J, 4): factors of brightness, contrast and
+            saturation, and the hue's turn as a fraction of a circle; (1, 1, 1, 0) if not jittered.
 
         Raises:
             InputError: If K is neither 1 nor J, or the items do not have this module's event shape.
@@ -117,7 +118,9 @@ def _image_steps(augmentation: Augmentation, height: int, width: int) -> list[St
     sides = torch.tensor([width, height])
 
     def affine(drawn: Drawn) -> Drawn:
-        return {"rotation": drawn["angle"], "translation": drawn["translations"] / sides}
+        shear = torch.stack([drawn["shear_x"], drawn["shear_y"]], dim=1)
+        used = {"rotation": drawn["angle"], "translation": drawn["translations"] / sides}
+        return used | {"scale": drawn["scale"][:, 0], "shear": shear}
 
     def crop_box(drawn: Drawn) -> Drawn:
         # kornia gives the centres of the corner pixels, clockwise from the top left; both belong to the crop.
@@ -135,9 +138,10 @@ def _image_steps(augmentation: Augmentation, height: int, width: int) -> list[St
 
     a = augmentation
     steps: list[Step] = []
-    if a.rotation > 0 or a.translation > 0:
-        shift = (a.translation, a.translation) if a.translation > 0 else None
-        steps.append((kornia.RandomAffine(a.rotation, shift, p=1.0), affine))
+    if (a.rotation, a.translation, a.scale, a.shear) != (0, 0, (1, 1), 0):
+        shift = (a.translation, a.translation)
+        shear = (-a.shear, a.shear, -a.shear, a.shear)
+        steps.append((kornia.RandomAffine(a.rotation, shift, a.scale, shear, p=1.0), affine))
     if a.crop_scale is not None:
         # Resampling crops the whole batch in one go; kornia's default loops over the images.
         crop = kornia.RandomResizedCrop(

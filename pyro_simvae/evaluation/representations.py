@@ -14,24 +14,24 @@ Plain = Callable[[Tensor], Tensor]
 
 @torch.no_grad()
 def represent(encoder: nn.Module, split: Split, plain: Plain, batch_size: int = 1024) -> np.ndarray:
-    """The loc of the latent of every un-augmented item, in order.
+    """What an encoder makes of every un-augmented item, in order.
 
     The encoder runs in eval mode, so that neither dropout nor the other items of a batch matter; each of its
     modules has its own mode again afterwards.
 
     Args:
-        encoder: maps x `(n, *event)` to (loc, scale), each `(n, D)`; on the device of `split`.
+        encoder: maps x `(n, *event)` to `(n, F)`; on the device of `split`.
         split: M items.
         plain: makes views of stored items.
         batch_size: n, at most; only memory and speed depend on it.
 
     Returns:
-        `(M, D)` float32.
+        `(M, F)` float32.
     """
     training = {module: module.training for module in encoder.modules()}
     encoder.eval()
     try:
-        return _stacked(encoder(plain(images))[0] for images in _batches(split, batch_size))
+        return _stacked(encoder(plain(images)) for images in _batches(split, batch_size))
     finally:
         for module, mode in training.items():
             module.training = mode

@@ -17,8 +17,8 @@ PERIODS = {"hue": 1.0, "rotation": 2 * math.pi}
 """The factors that go round, with the length of a round."""
 
 
-class LatentEncoder(nn.Module):
-    """Loc and scale of q(z | x) for single views, from any guide.
+class LatentLoc(nn.Module):
+    """The loc of q(z | x) for single views, from any guide.
 
     Args:
         guide: its `latent(x)` is asked where it has one; otherwise its site "z" is traced.
@@ -28,8 +28,8 @@ class LatentEncoder(nn.Module):
         super().__init__()
         self.guide = guide
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """x: `(n, *event)`. Returns loc and scale, each `(n, D)`."""
+    def forward(self, x: Tensor) -> Tensor:
+        """x: `(n, *event)`. Returns `(n, D)`."""
         groups = x.unsqueeze(1)
         with local_params(self.guide):
             ask: Any = getattr(self.guide, "latent", None)
@@ -37,7 +37,24 @@ class LatentEncoder(nn.Module):
                 latent: Any = poutine.trace(self.guide).get_trace(groups).nodes["z"]["fn"]
             else:
                 latent = ask(groups)
-        return latent.mean.squeeze(1), latent.stddev.squeeze(1)
+        return latent.mean.squeeze(1)
+
+
+class BeforeProjection(nn.Module):
+    """What the projection head of a guide reads, for single views.
+
+    Args:
+        guide: one with `has_projection`.
+    """
+
+    def __init__(self, guide: nn.Module) -> None:
+        super().__init__()
+        self.guide = guide
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: `(n, *event)`. Returns `(n, F)`."""
+        guide: Any = self.guide
+        return guide.before_projection(x.unsqueeze(1)).squeeze(1)
 
 
 def score(
@@ -45,7 +62,8 @@ def score(
 ) -> dict[str, Any]:
     """Probe scores of the latent loc ("z"), of raw input and of the untrained guide's loc, all without augmentation.
 
-    Known factors are probed on the two latents only.
+    Where the guide has a projection head, what it reads ("features") is scored too. Known factors are probed on all
+    but raw input.
 
     Args:
         splits: the data; all on one device with the guides. Without labels and factors the result is empty.
@@ -72,10 +90,12 @@ def score(
         console.print("no labels and no known factors: nothing to probe, the ELBO only", highlight=False)
         return {}
     makers = {
-        "z": lambda split: represent(LatentEncoder(guide), split, views.plain),
+        "z": lambda split: represent(LatentLoc(guide), split, views.plain),
         "raw": lambda split: raw(split, views.plain),
-        "untrained": lambda split: represent(LatentEncoder(untrained), split, views.plain),
+        "untrained": lambda split: represent(LatentLoc(untrained), split, views.plain),
     }
+    if getattr(guide, "has_projection", False):
+        makers["features"] = lambda split: represent(BeforeProjection(guide), split, views.plain)
     scores: dict[str, Any] = {}
     for name, make in makers.items():
         console.print(f"probing {name} ...", highlight=False)

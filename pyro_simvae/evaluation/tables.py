@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-ROWS = {"z": "latent loc", "raw": "raw input", "untrained": "untrained"}
+ROWS = {"z": "latent loc", "features": "before projection", "raw": "raw input", "untrained": "untrained"}
 CLASSIFIERS = {"knn": "15-NN", "linear": "linear", "mlp": "MLP"}
 
 

@@ -9,6 +9,7 @@ from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor, nn
 
 from pyro_simvae.errors import InputError
+from pyro_simvae.inference.enumeration import PLATES, sum_out
 from pyro_simvae.local_params import prepare
 from pyro_simvae.sites import accepted, observed_arguments
 
@@ -39,6 +40,9 @@ class LedgerELBO(nn.Module):
     At w = β = 1 it is the ELBO, equal to `Trace_ELBO` in value and gradient for the same draw. Unlike it, nothing
     here waits for the device, and the global parameter store is left alone.
 
+    A discrete site of the model that is marked `infer={"enumerate": "parallel"}`, and that the guide does not have, is
+    summed out as by `TraceEnum_ELBO`: the latents that depend on it then have the density log Σ_k p(k) Π_j p(z_j | k).
+
     Args:
         model, guide: the pair; both take `x` `(N, J, *event)`.
     """
@@ -63,19 +67,20 @@ class LedgerELBO(nn.Module):
             observed: what the pair `observes`: `labels`, `index`, each `(N,)`.
 
         Raises:
-            InputError: a guide site that cannot be reparametrized.
+            InputError: a guide site that cannot be reparametrized, or a discrete site that cannot be summed out.
         """
         with pyro.settings.context(module_local_params=True):
             guide_trace = poutine.trace(self.guide).get_trace(x, **accepted(self.guide, observed))
-            model_trace = poutine.trace(poutine.replay(self.model, trace=guide_trace)).get_trace(
-                x, **accepted(self.model, observed)
-            )
+            model = poutine.enum(poutine.replay(self.model, trace=guide_trace), first_available_dim=-1 - PLATES)
+            model_trace = poutine.trace(model).get_trace(x, **accepted(self.model, observed))
         objective, elbo = x.new_zeros(()), x.new_zeros(())
         terms: dict[str, Tensor] = {}
         limit: dict[str, Tensor] = {}
         for prefix, sign, trace in (("log_p", 1.0, model_trace), ("log_q", -1.0, guide_trace)):
             trace = prune_subsample_sites(trace)
             trace.compute_log_prob()
+            if prefix == "log_p":
+                sum_out(trace)
             site: Any  # Pyro's own type leaves every field optional
             for name, site in trace.nodes.items():
                 if site["type"] != "sample" or site["infer"].get("_deterministic"):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from pyro_simvae.conjugate import is_flat
 from pyro_simvae.data import Splits, Views
 from pyro_simvae.evaluation.representations import represent
-from pyro_simvae.evaluation.score import LatentEncoder
+from pyro_simvae.evaluation.score import LatentLoc
 from pyro_simvae.inference import rng
 from pyro_simvae.inference.elbo import LedgerELBO
 from pyro_simvae.inference.svi import first_views
@@ -93,7 +93,7 @@ def fit_figures(
                     prior_figure(draw_prior(story, 8, 8), folder / "one_content.png")
         else:
             left_out.append("reconstructions and samples: the views are vectors, not images")
-    z = represent(LatentEncoder(pair.guide), splits.valid, views.plain)
+    z = represent(LatentLoc(pair.guide), splits.valid, views.plain)
     labels = None if splits.valid.labels is None else splits.valid.labels.numpy()
     figures.save(figures.latent_scatter(z, labels, classes), folder / "latents.png")
     style = getattr(story, "style_scale", None)

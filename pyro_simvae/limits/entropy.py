@@ -1,6 +1,7 @@
 """Estimates of H[z] from a batch: what takes the decoder's place in a limit. All in nats."""
 
 import math
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -66,15 +67,45 @@ def log_sum_kernel(latents: Latents, z: Tensor, given: Tensor, excluded: Tensor 
         `(M,)`.
     """
 
-    def piece(z: Tensor, given: Tensor, excluded: Tensor | None) -> Tensor:
-        kernel = latents.kernel(z, given)
+    def piece(rows: slice, anchors: Tensor) -> Tensor:
+        kernel = latents.kernel(anchors, given)
         if excluded is not None:
-            kernel = kernel.scatter(1, excluded, -torch.inf)
+            kernel = kernel.scatter(1, excluded[rows], -torch.inf)
         return kernel.logsumexp(-1)
 
-    size = max(1, CHUNK // (len(given) * latents.floats_per_pair))
+    return in_pieces(piece, z, len(given) * latents.floats_per_pair)
+
+
+def log_mixture(latents: Latents, z: Tensor, content: Tensor) -> Tensor:
+    """log mean_k p(z_ij | c_k), the density of latents whose content is any of K, all as likely.
+
+    Args:
+        latents: gives p(z | c).
+        z: `(N, J, D)`.
+        content: `(K, D)`.
+
+    Returns:
+        `(N, J)`.
+    """
+
+    def piece(rows: slice, z: Tensor) -> Tensor:
+        return latents.content_kernel(z, content).logsumexp(-1)
+
+    floats = min(latents.floats_per_pair, z.shape[-1])  # no integral over content here
+    total = in_pieces(piece, z.flatten(0, 1), len(content) * floats)
+    return total.reshape(z.shape[:2]) - math.log(len(content))
+
+
+def in_pieces(function: Callable[[slice, Tensor], Tensor], z: Tensor, floats: int) -> Tensor:
+    """function(rows, z[rows]) for slices of rows that together are all, joined.
+
+    Args:
+        function: gives a row for each row.
+        z: `(M, D)`.
+        floats: numbers that the function holds in memory for one row.
+    """
+    size = max(1, CHUNK // floats)
     if size >= len(z):
-        return piece(z, given, excluded)
+        return function(slice(None), z)
     rows = [slice(start, start + size) for start in range(0, len(z), size)]
-    parts = [(z[row], given, None if excluded is None else excluded[row]) for row in rows]
-    return torch.cat([checkpoint(piece, *part, use_reentrant=False) for part in parts])
+    return torch.cat([checkpoint(function, row, z[row], use_reentrant=False) for row in rows])

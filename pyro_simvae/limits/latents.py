@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
+from pyro import distributions as dist
 from pyro import poutine
 from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
@@ -39,9 +40,18 @@ class Latents(ABC):
     def temperature(self) -> Tensor:
         """Variance of one view's latent given another's, in the story's units, averaged over dimensions; `()`."""
 
+    @property
+    @abstractmethod
+    def style_variance(self) -> Tensor:
+        """Variance of one view's latent given its content, in the story's units, averaged over dimensions; `()`."""
+
     @abstractmethod
     def story_evidence(self, z: Tensor) -> Tensor:
         """log p(z_1..J) in nats for z `(..., J, D)` in the story's units: `(...)`. J = 1 gives log p(z)."""
+
+    @abstractmethod
+    def story_given_content(self, z: Tensor, content: Tensor) -> Tensor:
+        """log p(z | c) in nats for z and c `(..., D)` in the story's units, which broadcast: `(...)`."""
 
     def evidence(self, z: Tensor) -> Tensor:
         """log p(z_1..J) in nats for representations z `(..., J, D)`: `(...)`."""
@@ -56,16 +66,27 @@ class Latents(ABC):
         """log p(z_j | all other views of the group) for z `(N, J, D)`: `(N, J)`."""
         return self.evidence(z).unsqueeze(-1) - self.evidence(others(z))
 
+    def predictive(self, z: Tensor, given: Tensor) -> Tensor:
+        """log p(z | given), of one view given another, for representations `(..., D)` that broadcast: `(...)`."""
+        pairs = torch.stack(torch.broadcast_tensors(z, given), -2)
+        return self.evidence(pairs) - self.evidence(given.unsqueeze(-2))
+
     def pairwise(self, z: Tensor) -> Tensor:
         """The mean over j' ≠ j of log p(z_j | z_j') for z `(N, J, D)`: `(N, J)`. The same as above for J = 2."""
-        given = others(z).unsqueeze(-2)
-        pairs = torch.cat([z[:, :, None, None].expand_as(given), given], -2)
-        return (self.evidence(pairs) - self.evidence(given)).mean(-1)
+        return self.predictive(z.unsqueeze(2), others(z)).mean(-1)
 
     def kernel(self, z: Tensor, given: Tensor) -> Tensor:
         """log p(z_m | given_k), the predictive kernel, for z `(M, D)` and given `(K, D)`: `(M, K)`."""
-        pairs = torch.stack(torch.broadcast_tensors(z[:, None], given), -2)
-        return self.evidence(pairs) - self.evidence(given.unsqueeze(-2))
+        return self.predictive(z[:, None], given)
+
+    def given_content(self, z: Tensor, content: Tensor) -> Tensor:
+        """log p(z | c) in nats for representations z and c `(..., D)`, which broadcast: `(...)`."""
+        jacobian = z.shape[-1] * torch.as_tensor(self.unit, dtype=z.dtype, device=z.device).log()
+        return self.story_given_content(self.unit * z, self.unit * content) + jacobian
+
+    def content_kernel(self, z: Tensor, content: Tensor) -> Tensor:
+        """log p(z_m | c_k) for z `(M, D)` and c `(K, D)`: `(M, K)`."""
+        return self.given_content(z[:, None], content)
 
 
 class GaussianLatents(Latents):
@@ -90,19 +111,24 @@ class GaussianLatents(Latents):
         shrinkage, variance = self._kernel(torch.as_tensor(self.style_scale))
         return (variance / shrinkage).mean()
 
+    @property
+    def style_variance(self) -> Tensor:
+        return torch.as_tensor(self.style_scale).square().mean()
+
     def story_evidence(self, z: Tensor) -> Tensor:
         return conjugate.group_evidence(z, self.style_scale, self.content_scale)
 
     def kernel(self, z: Tensor, given: Tensor) -> Tensor:
         shrinkage, variance = self._kernel(torch.as_tensor(self.style_scale, dtype=z.dtype, device=z.device))
-        scale = (variance.sqrt() / self.unit).expand(z.shape[-1])
-        z, given = z / scale, given * (shrinkage / scale)
-        normalizer = scale.log().sum() + z.shape[-1] * conjugate.LOG_2PI / 2
-        # -|z - g|²/2 as one product of [z, 1, -|z|²/2] and [g, -|g|²/2, 1]: no further pass over the matrix.
-        row, column = -z.square().sum(-1, keepdim=True) / 2, -given.square().sum(-1, keepdim=True) / 2 - normalizer
-        return (
-            torch.cat([z, torch.ones_like(row), row], -1) @ torch.cat([given, column, torch.ones_like(column)], -1).mT
-        )
+        return _log_normal(z, given * shrinkage, variance.sqrt() / self.unit)
+
+    def story_given_content(self, z: Tensor, content: Tensor) -> Tensor:
+        scale = torch.as_tensor(self.style_scale, dtype=z.dtype, device=z.device)
+        return dist.Normal(content, scale, validate_args=False).log_prob(z).sum(-1)
+
+    def content_kernel(self, z: Tensor, content: Tensor) -> Tensor:
+        scale = torch.as_tensor(self.style_scale, dtype=z.dtype, device=z.device)
+        return _log_normal(z, content, scale / self.unit)
 
     def _kernel(self, style: Tensor) -> tuple[Tensor, Tensor]:
         """a and v of p(z' | z) = Normal(a z, v)."""
@@ -136,7 +162,11 @@ class TracedLatents(Latents):
 
     @property
     def temperature(self) -> Tensor:
-        return 2 * self._scale.square().mean()
+        return 2 * self.style_variance
+
+    @property
+    def style_variance(self) -> Tensor:
+        return self._scale.square().mean()
 
     def story_evidence(self, z: Tensor) -> Tensor:
         batch_shape, (num_views, dim) = z.shape[:-2], z.shape[-2:]
@@ -149,6 +179,12 @@ class TracedLatents(Latents):
             log_weights = (width * torch.pi / len(angles)).log() - 2 * angles.cos().log()
         log_content, log_latent = self._densities(nodes, z)
         return torch.logsumexp(log_weights + log_content + log_latent, 0).sum((-2, -1)).reshape(batch_shape)
+
+    def story_given_content(self, z: Tensor, content: Tensor) -> Tensor:
+        z, content = torch.broadcast_tensors(z, content)
+        shape, dim = z.shape[:-1], z.shape[-1]
+        _, log_latent = self._densities(content.reshape(1, -1, 1, dim), z.reshape(-1, 1, dim))
+        return log_latent.sum((0, 2, 3)).reshape(shape)
 
     def _densities(self, content: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
         """log p(c) and Σ_j log p(z_j | c) for each dimension: content `(K, G, 1, D)`, z `(G, J, D)`."""
@@ -213,6 +249,16 @@ def _trace(model: nn.Module, values: dict[str, Tensor]) -> dict[str, Any]:
     with local_params(model), poutine.block(), substitute:
         model(num_groups=values["z"].shape[0], num_views=values["z"].shape[1])
     return substitute.fns
+
+
+def _log_normal(z: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
+    """log N(z_m; loc_k, scale²) for z `(M, D)`, loc `(K, D)` and scale `()` or `(D,)`: `(M, K)`."""
+    scale = scale.expand(z.shape[-1])
+    z, loc = z / scale, loc / scale
+    # -|z - l|²/2 as one product of [z, 1, -|z|²/2] and [l, -|l|²/2, 1]: no further pass over the matrix.
+    row, column = (-v.square().sum(-1, keepdim=True) / 2 for v in (z, loc))
+    column = column - scale.log().sum() - z.shape[-1] * conjugate.LOG_2PI / 2
+    return torch.cat([z, torch.ones_like(row), row], -1) @ torch.cat([loc, column, torch.ones_like(column)], -1).mT
 
 
 def _log_prob(fn: Any, value: Tensor) -> Tensor:

@@ -78,12 +78,12 @@ class Limit(nn.Module, ABC):
     geometry: Callable[[Tensor], Tensor] = staticmethod(euclidean)
     across_batch: ClassVar[bool] = True
     """Whether the loss of a group depends on the other groups of the batch."""
+    knows_content: ClassVar[bool] = False
+    """Whether content is set to an estimate, so that views vary by their style alone, whatever the content's prior."""
     observes: ClassVar[tuple[str, ...]] = ()
     """What of "labels" and "index" the limit needs beside the views."""
     momentum: float | None = None
     """Decay of the EMA teacher's weights at each step, in [0, 1]; None for limits without a teacher."""
-    teacher: Teacher | None = None
-    """Made where the limit meets its guide."""
     least_views: ClassVar[int] = 2
     """Smallest J for which the limit is defined."""
 
@@ -95,6 +95,8 @@ class Limit(nn.Module, ABC):
             raise unknown_name("treatment of content", content, CONTENTS)
         self.content = content
         self.t = float(t)
+        # Made where the limit meets its guide. Not a class attribute, which would hide the module of that name.
+        self.teacher: Teacher | None = None
 
     @property
     def share_of_joint(self) -> float:
@@ -117,6 +119,14 @@ class Limit(nn.Module, ABC):
         """Variance of one view's representation given another's, in its own units; None leaves it to the story."""
         return None
 
+    def unit(self, latents: Latents, dim: int) -> float | Tensor:
+        """Length of the representation's unit in the latent space of a story with these latents."""
+        temperature = self.temperature_of(dim)
+        if temperature is None:
+            return 1.0
+        variance = 2 * latents.style_variance if self.knows_content else latents.temperature
+        return (variance / temperature).sqrt()
+
     def constants(self, num_groups: int, num_views: int, dim: int) -> dict[str, float]:
         """What the literature's form of each term adds to ours, for N groups in all processes."""
         return {}
@@ -126,6 +136,11 @@ class Limit(nn.Module, ABC):
 
     def update(self, z: Tensor, given: Given) -> None:
         """Moves the state (queue, centre, memory) after a training step's terms; z `(N, J, D)`, without gradient."""
+
+    def follow(self, guide: nn.Module) -> None:
+        """Moves what follows by momentum, the teacher towards the guide, before each training step."""
+        if self.teacher is not None and self.momentum is not None:
+            self.teacher.follow(guide, self.momentum)
 
     # -- the loss -----------------------------------------------------------------------------------------------
 
@@ -141,16 +156,19 @@ class Limit(nn.Module, ABC):
 
         Args:
             z: `(N, J, D)`, before the geometry's map; float32 or float64.
-            target: the teacher's, `(N, J, D)`, also before the geometry's map; for limits with one.
+            target: the teacher's, `(N, J, D)`, also before the geometry's map, without gradient; for limits with one.
             labels: `(N,)`; index: `(N,)`; for limits that observe them.
 
         Raises:
-            InputError: z is not `(N, J, D)` with N >= 2 and J >= 2, or something that the limit observes is missing.
+            InputError: z is not `(N, J, D)` with N >= 2 and J >= 2, or something that the limit observes is missing;
+                a target of another shape.
         """
         if z.dim() != 3:
             raise InputError(f"representations have shape {tuple(z.shape)}: give (N, J, D), groups, views, dimensions")
         if target is not None:
-            target = self.geometry(target)
+            if target.shape != z.shape:
+                raise InputError(f"target has shape {tuple(target.shape)}: give the representations' {tuple(z.shape)}")
+            target = self.geometry(target.detach())
         given = Given(target, labels, index)
         self.check(z, given)
         self.build(z.shape[-1])
@@ -182,6 +200,8 @@ class Limit(nn.Module, ABC):
             )
         if self.across_batch and len(z) * world_size() < 2:
             raise InputError(f"{name} compares groups, and this is a batch of one: give N >= 2 (--training.num_groups)")
+        if self.momentum is not None and given.target is None:
+            raise InputError(f"{name} needs its teacher's representations: pass target=, of the same views")
         for need in self.observes:
             value = getattr(given, need)
             if value is None:
@@ -199,6 +219,7 @@ class Limit(nn.Module, ABC):
         """
         limit = copy.deepcopy(self)
         limit.build(latent_sites(model)["z"]["fn"].event_shape[0])
+        limit.to(next(model.parameters(), torch.zeros(())))
         if limit.momentum is not None:
             limit.teacher = Teacher(guide, model)
         limit_model = LimitModel(model, limit)

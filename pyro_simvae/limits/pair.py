@@ -42,9 +42,7 @@ class LimitModel(nn.Module):
         story: Any = self.story
         gaussian = self._gaussian
         latents: Latents = GaussianLatents(story.style_scale, story.content_scale) if gaussian else TracedLatents(story)
-        temperature = self.limit.temperature_of(self.dim)
-        if temperature is not None:
-            latents.unit = (latents.temperature / temperature).sqrt()
+        latents.unit = self.limit.unit(latents, self.dim)
         return latents
 
     @property
@@ -92,15 +90,20 @@ class LimitGuide(nn.Module):
         """x: `(N, J, *event)`."""
         (model,) = self._limit_model
         limit = model.limit
-        if limit.teacher is not None and limit.momentum is not None and self.training and torch.is_grad_enabled():
-            limit.teacher.follow(self.guide, limit.momentum)
+        if self.training and torch.is_grad_enabled():
+            limit.follow(self.guide)
         with PointPosterior(limit, model.latents.unit, limit.geometry):
             return self.guide(x, **accepted(self.guide, observed))
 
-    def before_projection(self, x: Tensor) -> Tensor | None:
-        """What the guide's projection head reads of x `(N, J, *event)`; None without a head."""
-        inner: Any = getattr(self.guide, "before_projection", None)
-        return None if inner is None else inner(x)
+    @property
+    def has_projection(self) -> bool:
+        """Whether the guide has a projection head."""
+        return getattr(self.guide, "has_projection", False)
+
+    def before_projection(self, x: Tensor) -> Tensor:
+        """What the guide's projection head reads of x `(N, J, *event)`: `(N, J, F)`."""
+        guide: Any = self.guide
+        return guide.before_projection(x)
 
     def latent(self, x: Tensor) -> dist.TorchDistribution:
         """q(z | x) for x `(N, J, *event)`: batch shape `(N, J)`, event shape `(D,)`; without batch statistics."""

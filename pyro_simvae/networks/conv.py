@@ -14,13 +14,16 @@ class Conv(Network):
     Args:
         channels: channels after each convolution; every one halves the side.
         hidden: width of the fully connected layer next to the latent.
+        dense_decoder: whether the decoder is that layer and no convolutions, not the mirror image: on images
+            like MNIST's it costs a tenth, and they are sharp enough for a representation.
     """
 
-    def __init__(self, channels: Sequence[int] = (32, 64), hidden: int = 256) -> None:
+    def __init__(self, channels: Sequence[int] = (32, 64), hidden: int = 256, dense_decoder: bool = False) -> None:
         if not channels or min(*channels, hidden) < 1:
             raise InputError(f"channels are {list(channels)} and hidden {hidden}: give positive numbers")
         self.channels = tuple(channels)
         self.hidden = hidden
+        self.dense_decoder = dense_decoder
 
     def _sides(self, height: int, width: int) -> list[tuple[int, int]]:
         """The sides of the image after each halving, the image's own first."""
@@ -42,12 +45,14 @@ class Conv(Network):
 
     def decoder(self, event_shape: Sequence[int], latent_dim: int) -> Decoder:
         image_channels, height, width = image_shape(event_shape, "conv")
+        first = [nn.Linear(latent_dim, self.hidden), nn.ReLU(inplace=True)]
+        if self.dense_decoder:
+            return Decoder(nn.Sequential(*first, nn.Linear(self.hidden, image_channels * height * width)), event_shape)
         sides = self._sides(height, width)[::-1]
         channels = (*reversed(self.channels), image_channels)
         rows, columns = sides[0]
         layers: list[nn.Module] = [
-            nn.Linear(latent_dim, self.hidden),
-            nn.ReLU(inplace=True),
+            *first,
             nn.Linear(self.hidden, channels[0] * rows * columns),
             nn.ReLU(inplace=True),
             nn.Unflatten(1, (channels[0], rows, columns)),

@@ -16,6 +16,9 @@ def test_presets_are_found_by_name() -> None:
     [
         ({"rotation": 200.0}, "rotation must"),
         ({"translation": 1.0}, "translation must"),
+        ({"scale": (0.0, 1.0)}, "scale must"),
+        ({"scale": (1.2, 0.8)}, "scale must"),
+        ({"shear": 90.0}, "shear must"),
         ({"crop_scale": (0.0, 1.0)}, "crop_scale must"),
         ({"crop_scale": (0.9, 0.5)}, "crop_scale must"),
         ({"crop_ratio": (2.0, 1.0)}, "crop_ratio must"),

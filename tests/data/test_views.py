@@ -101,6 +101,28 @@ def test_rotation_and_translation_move_a_point_as_recorded() -> None:
     assert parameters["translation"].abs().max() <= 0.1
 
 
+def test_scale_and_shear_move_points_as_recorded() -> None:
+    augmentation = Augmentation(scale=(0.7, 1.4), shear=20.0)
+    grid = torch.arange(41.0) - 20
+    centres = []
+    for rows, columns in ((slice(19, 22), slice(27, 30)), (slice(27, 30), slice(19, 22))):  # right, then below
+        images = torch.zeros(50, 1, 1, 41, 41)
+        images[..., rows, columns] = 1
+        torch.manual_seed(0)
+        x, parameters = Views(augmentation, (1, 41, 41))(images, 2)
+        mass = x[:, :, 0] / x[:, :, 0].sum((-1, -2), keepdim=True)
+        centres.append([(mass.sum(-2) * grid).sum(-1), (mass.sum(-1) * grid).sum(-1)])
+    scale = parameters["scale"]
+    right, up = (parameters["shear"] * math.pi / 180).tan().unbind(-1)
+    expected = [[8 * scale, -8 * scale * up], [-8 * scale * right, 8 * scale * (1 + right * up)]]
+    for centre, point in zip(centres, expected, strict=True):
+        for found, coordinate in zip(centre, point, strict=True):
+            assert torch.allclose(found, coordinate, atol=0.15)
+    assert 0.7 <= scale.min() < 0.8
+    assert 1.3 < scale.max() <= 1.4
+    assert 15 < parameters["shear"].abs().max() <= 20
+
+
 def test_jitter_keeps_to_its_ranges_and_its_factors_give_the_view() -> None:
     brightness = Augmentation(jitter=(0.4, 0.0, 0.0, 0.0), jitter_probability=0.5)
     images = smooth_images(50, COLOUR)

@@ -1,8 +1,6 @@
 """What holds for every limit of the Gaussian family: its pair, its symmetries, and batches in several processes."""
 
 import math
-import subprocess
-import sys
 from functools import partial
 
 import pytest
@@ -135,37 +133,3 @@ def test_the_scale_of_linear_limits_is_that_of_the_temperature(z, scale):
         scaled = limit(0.5 * scale**2, **options).loss(scale * z).total
         expected = limit(0.5, **options).loss(z).total - z.shape[-1] * math.log(scale)
         torch.testing.assert_close(scaled, expected, rtol=1e-8, atol=1e-8)
-
-
-WORKER = """
-import sys
-import torch
-from torch import distributed
-from pyro_simvae import limits
-
-rank, folder = int(sys.argv[1]), sys.argv[2]
-distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-z = torch.load(f"{folder}/z.pt")[6 * rank : 6 * rank + 6].requires_grad_()
-found = {}
-for name in ("barlow_twins", "koleo", "logdet", "pca", "vicreg", "wmse"):
-    loss = getattr(limits, name)().loss(z).total
-    found[name] = (loss.detach(), torch.autograd.grad(loss, z)[0])
-torch.save(found, f"{folder}/{rank}.pt")
-distributed.destroy_process_group()
-"""
-
-
-def test_two_processes_have_the_loss_and_gradient_of_one(tmp_path):
-    z = torch.randn(12, 3, 4, dtype=torch.float64)
-    torch.save(z, tmp_path / "z.pt")
-    command = [sys.executable, "-P", "-c", WORKER]
-    workers = [subprocess.Popen([*command, str(rank), str(tmp_path)]) for rank in range(2)]
-    assert [worker.wait(timeout=120) for worker in workers] == [0, 0]
-    found = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
-    z.requires_grad_()
-    for name in found[0]:
-        loss = getattr(limits, name)().loss(z).total
-        (gradient,) = torch.autograd.grad(loss, z)
-        torch.testing.assert_close((found[0][name][0] + found[1][name][0]) / 2, loss.detach(), rtol=1e-10, atol=1e-10)
-        joined = torch.cat([rank[name][1] for rank in found]) / 2  # DDP averages the gradients of the weights
-        torch.testing.assert_close(joined, gradient, rtol=1e-8, atol=1e-10)

@@ -10,7 +10,9 @@ IMAGES = [(1, 8, 8), (1, 28, 28), (3, 33, 30)]
 
 
 @pytest.mark.parametrize("event_shape", IMAGES)
-@pytest.mark.parametrize("network", [MLP([7, 5]), Conv(), Conv([4, 8, 8], 16), ResNet18(), Linear()])
+@pytest.mark.parametrize(
+    "network", [MLP([7, 5]), Conv(), Conv([4, 8, 8], 16), Conv(dense_decoder=True), ResNet18(), Linear()]
+)
 def test_decoder_mirrors_encoder(network, event_shape):
     x = torch.rand(2, 3, *event_shape)
     loc, scale = network.encoder(event_shape, 4)(x)
