@@ -117,10 +117,10 @@ def parser() -> ArgumentParser:
                     help=f"{', '.join(KNOWN[kind])}; --{kind}.help NAME lists its own options",
                 )
         if name == "limits":  # words and an option with or without a value, which a signature cannot say
-            sub.add_argument("names", nargs="*", metavar="NAME", help="which limits; all by default")
+            sub.add_argument("names", nargs="*", default=[], metavar="NAME", help="which limits; all by default")
             sub.add_argument("--figure", nargs="?", const="limits.png", metavar="PATH", help=FIGURE)
         else:
-            skip = set(KNOWN) if name == "fit" else set()
+            skip: set[str | int] = set(KNOWN) if name == "fit" else set()
             sub.add_function_arguments(command, skip=skip, as_positional=name != "fit")
         subcommands.add_subcommand(name, sub)
     return root

@@ -21,7 +21,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pyro_simvae import components
@@ -33,11 +33,13 @@ from pyro_simvae.limits.latents import GaussianLatents
 
 REACH = 2.4
 """Half the side of a panel, about the origin."""
-CELLS, ANGLES, PIXELS = 45, 720, 401
+CELLS, ANGLES, PIXELS = 61, 720, 401
 """Points where a density is evaluated, along a side or around the circle, and points a side once interpolated."""
 LEVELS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 """Nats below the highest density, where a colour begins."""
 SHADES = ("#08306b", "#135ea7", "#3686c0", "#6aaed6", "#a3cce3", "#cfe1f2", "#e6eff9", "#ffffff")
+STEPS = 100
+"""In which a limit's own state is fitted."""
 COLUMNS = 5
 OTHERS: dict[str, Any] = dict(marker="o", markersize=3.2, color="white", markeredgecolor=INK, markeredgewidth=0.6)
 OTHER_VIEW: dict[str, Any] = dict(marker="o", markersize=8, color=ORANGE, markeredgecolor="white", markeredgewidth=1.2)
@@ -86,21 +88,24 @@ def batch(style_scale: float = STYLE_SCALE) -> Batch:
     content = 1.3 * torch.stack([angle.cos(), angle.sin()], -1)
     content += 0.2 * torch.randn(32, 2, generator=generator, dtype=torch.float64)
     z = content.unsqueeze(1) + style_scale * torch.randn(32, 2, 2, generator=generator, dtype=torch.float64)
-    z[0] = torch.tensor([[0.9, 0.9], [0.45, 1.1]])
+    z[0] = torch.tensor([[0.6, 1.0], [0.45, 1.1]])
     return Batch(z, labels, torch.arange(32))
 
 
 def story_panel(data: Batch, style_scale: float = STYLE_SCALE) -> Panel:
     """log p(z_1 | z_2) of the SimVAE story with flat content."""
     kernel = GaussianLatents(style_scale).kernel(_square(PIXELS), data.z[0, 1:])
-    return Panel("The program", f"log p(z₁ | z₂), s = {style_scale:g}, flat content", _below(kernel.reshape(PIXELS, -1)))
+    return Panel(
+        "The program", f"log p(z₁ | z₂), s = {style_scale:g}, flat content", _below(kernel.reshape(PIXELS, -1))
+    )
 
 
 def limit_panel(name: str, data: Batch, style_scale: float = STYLE_SCALE) -> Panel:
     """The density that a limit's loss induces; see `prepare`."""
     limit = prepare(name, data, style_scale)
     probes = torch.tensor([[0.3, 0.7], [-0.8, 0.5], [0.6, -1.1]], dtype=data.z.dtype)
-    along_rays = torch.allclose(*(log_density(limit, data, radius * probes) for radius in (0.7, 1.9)), rtol=1e-9)
+    near, far = (log_density(limit, data, radius * probes) for radius in (0.7, 1.9))
+    along_rays = torch.allclose(near, far, rtol=1e-9)
     square = _square(PIXELS)
     if along_rays:
         angle = torch.linspace(-torch.pi, torch.pi, ANGLES + 1, dtype=data.z.dtype)
@@ -110,35 +115,52 @@ def limit_panel(name: str, data: Batch, style_scale: float = STYLE_SCALE) -> Pan
     else:
         found = log_density(limit, data, _square(CELLS)).reshape(1, 1, CELLS, CELLS)
         values = F.interpolate(found, size=(PIXELS, PIXELS), mode="bicubic", align_corners=True)[0, 0]
-    temperature = limit.temperature_of(2)
-    note = LIMITS[name].claim.geometry + ("" if temperature is None else f", τ = {float(temperature):.3g}")
+    temperature, claim = limit.temperature_of(2), LIMITS[name].claim
+    note = claim.geometry + ("" if temperature is None else f", s = {(float(temperature) / 2) ** 0.5:.2g}")
     return Panel(LIMITS[name].__name__, note, _below(values), along_rays)
 
 
 def prepare(name: str, data: Batch, style_scale: float = STYLE_SCALE) -> Limit:
-    """A limit at its defaults, after one step on the batch; state that begins at random has a fixed seed.
+    """A limit at its defaults, but for its `temperature`, which is made to fit the story's style scale.
 
-    One whose `temperature` is the variance of a view given another gets that of the story, 2 s².
+    What it learns or remembers (a predictor, prototypes, class locations, a queue) is fitted to the batch with its
+    latents held, from a fixed seed.
 
     Raises:
         InputError: an unknown name, with the nearest; a style scale that is not positive.
     """
-    temperature = 2 * positive("style_scale", style_scale, finite=True) ** 2
+    variance = 2 * positive("style_scale", style_scale, finite=True) ** 2
     sizes = {"num_items": len(data.z), "num_classes": int(data.labels.max()) + 1}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         limit: Limit = components.build("limit", name, **sizes)
         if "temperature" in inspect.signature(type(limit)).parameters:
-            spec = {"class_path": name, "init_args": {"temperature": temperature}}
-            other: Limit = components.build("limit", spec, **sizes)
-            if other.temperature_of(2) == temperature:
-                limit = other
-        limit.to(data.z).build(2)
-        with torch.no_grad():
-            log_density(limit, data, data.z[0, :1])
-            target = None if limit.momentum is None else limit.geometry(data.z)
-            limit.update(limit.geometry(data.z), Given(target, data.labels, data.index))
-    return limit
+            # It may be the variance of a view given another, or given its content, which is half of that.
+            unit: Limit = components.build("limit", _spec(name, 1.0), **sizes)
+            factor = unit.temperature_of(2)
+            assert factor is not None
+            limit = components.build("limit", _spec(name, variance / float(factor)), **sizes)
+        limit.build(2)
+        _fit(limit.to(data.z), data)
+    return limit.requires_grad_(False)
+
+
+def _spec(name: str, temperature: float) -> components.Spec:
+    return {"class_path": name, "init_args": {"temperature": temperature}}
+
+
+def _fit(limit: Limit, data: Batch) -> None:
+    target = None if limit.momentum is None else limit.geometry(data.z)
+    given = Given(target, data.labels, data.index)
+    parameters = list(limit.parameters())
+    optimizer = torch.optim.Adam(parameters, lr=0.01) if parameters else None
+    for _ in range(STEPS):
+        limit.follow(nn.Identity())  # there is no teacher's network, but prototypes may follow as well
+        if optimizer is not None:
+            optimizer.zero_grad()
+            _loss(limit, data, data.z).backward()
+            optimizer.step()
+        limit.update(limit.geometry(data.z), given)
 
 
 @torch.no_grad()
@@ -148,12 +170,16 @@ def log_density(limit: Limit, data: Batch, points: Tensor) -> Tensor:
     A teacher's representations are those of the batch.
     """
     z = data.z.clone()
-    target = None if limit.momentum is None else data.z
     values = []
     for point in points:
         z[0, 0] = point
-        values.append(limit.loss(z, target=target, labels=data.labels, index=data.index).total)
+        values.append(_loss(limit, data, z))
     return -z[..., 0].numel() * torch.stack(values)
+
+
+def _loss(limit: Limit, data: Batch, z: Tensor) -> Tensor:
+    target = None if limit.momentum is None else data.z
+    return limit.loss(z, target=target, labels=data.labels, index=data.index).total
 
 
 def induced(panels: Sequence[Panel], data: Batch) -> Figure:
@@ -170,13 +196,16 @@ def induced(panels: Sequence[Panel], data: Batch) -> Figure:
         raise InputError("there are no densities to draw: give at least one")
     columns = min(COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
-    fig = blank(2.7 * columns + 0.4, 3.3 * rows + 1.6)
+    fig = blank(2.7 * columns + 0.4, 3.2 * rows + 1.7)
+    fig.set_layout_engine("constrained", w_pad=0.1, h_pad=0.14)
     axes = fig.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     colours, norm = ListedColormap(SHADES), BoundaryNorm([*LEVELS, 2 * LEVELS[-1]], len(SHADES))
     for axis, panel in zip(axes.flat, panels, strict=False):
         _draw(axis, panel, data, colours, norm)
     for axis in axes.flat[len(panels) :]:
         axis.set_visible(False)
+    for axis in axes.flat[max(0, len(panels) - columns) : len(panels)]:
+        axis.tick_params(labelbottom=True)  # also above an empty place
     title = "Log-density of one view's latent that each loss induces, all else of the batch fixed"
     title = "\n".join(textwrap.wrap(title, 26 * columns))
     fig.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold", color=INK)
@@ -185,7 +214,7 @@ def induced(panels: Sequence[Panel], data: Batch) -> Figure:
     bar.set_label("nats below the highest density", fontsize=9, color=QUIET)
     bar.ax.set_xticklabels([f"{level:g}" for level in LEVELS])
     bar.ax.tick_params(labelsize=8, colors=QUIET, length=3, width=0.6)
-    bar.outline.set(edgecolor=QUIET, linewidth=0.6)  # type: ignore[operator]  # typed as the outline's descriptor
+    bar.outline.set(edgecolor=QUIET, linewidth=0.6)
     keys = [
         Line2D([], [], linewidth=0, **OTHER_VIEW, label="the group's other view, z₁₂"),
         Line2D([], [], linewidth=0, **OTHERS, label="the other groups' latents"),
@@ -219,7 +248,9 @@ def _draw(axes: Axes, panel: Panel, data: Batch, colours: ListedColormap, norm: 
     axes.tick_params(labelsize=8, colors=QUIET, length=3, width=0.6)
     axes.spines[:].set(color=QUIET, linewidth=0.6)
     note = "\n".join(textwrap.wrap(panel.note, 44))
-    axes.set_title(panel.title, loc="left", fontsize=10, color=INK, fontweight="bold", pad=6 + 10 * (1 + note.count("\n")))
+    axes.set_title(
+        panel.title, loc="left", fontsize=10, color=INK, fontweight="bold", pad=6 + 10 * (1 + note.count("\n"))
+    )
     axes.annotate(note, (0, 1), (0, 4), xycoords="axes fraction", textcoords="offset points", fontsize=8, color=QUIET)
 
 

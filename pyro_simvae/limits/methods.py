@@ -49,7 +49,7 @@ def row(name: str) -> tuple[str, ...]:
 def terminal_table(names: Iterable[str]) -> Table:
     """The claims for the terminal: a row a limit."""
     table = Table(box=HORIZONTALS, show_lines=True, expand=True, pad_edge=False)
-    for heading, ratio in zip(COLUMNS, (0, 7, 8, 6, 14, 10, 0), strict=True):
+    for heading, ratio in zip(COLUMNS, (0, 13, 14, 14, 24, 16, 0), strict=True):
         table.add_column(heading, no_wrap=not ratio, ratio=ratio or None, overflow="fold")
     for name in names:
         # Text, since square brackets in a claim are not markup.
