@@ -22,6 +22,7 @@ from pyro_simvae.inference.elbo import Ledger, LedgerELBO
 from pyro_simvae.inference.files import CHECKPOINT_FORMAT, load_checkpoint, save_checkpoint, write_csv
 from pyro_simvae.inference.progress import Progress
 from pyro_simvae.inference.settings import Training
+from pyro_simvae.sites import is_view
 
 Row = dict[str, float]
 
@@ -257,8 +258,8 @@ def check_pair(elbo: LedgerELBO, x: Tensor) -> None:
     """
     with pyro.validation_enabled(True), torch.no_grad():
         terms = elbo(x).terms
-    observed = {"x"}
-    model = {name.removeprefix("log_p/") for name in terms if name.startswith("log_p/")} - observed
+    model = {name.removeprefix("log_p/") for name in terms if name.startswith("log_p/")}
+    model = {name for name in model if not is_view(name)}
     guide = {name.removeprefix("log_q/") for name in terms if name.startswith("log_q/")}
     if missing := sorted(model - guide):
         raise InputError(f"the guide does not sample the story's site {missing[0]!r}: add it to the guide")

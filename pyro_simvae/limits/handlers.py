@@ -14,6 +14,7 @@ from torch.distributions import constraints
 
 from pyro_simvae.limits.given import Given
 from pyro_simvae.limits.latents import Latents
+from pyro_simvae.sites import is_view
 
 if TYPE_CHECKING:
     from pyro_simvae.limits.limit import Limit
@@ -51,6 +52,8 @@ class EntropyForLikelihood(Messenger):
         at "z"         (1 - w) log p(z | c) + w agreement(z)      w = 0 for joint content, else t
         at "x"         (1 - t) log p(x | z) + t Ĥ[z]
 
+    Where modalities have sites of their own, "x_NAME", the first of them carries the entropy of all.
+
     Args:
         limit: gives the terms and t.
         latents: the densities of the story's latents.
@@ -63,6 +66,7 @@ class EntropyForLikelihood(Messenger):
         self.latents = latents
         self.given = given
         self.agreement: Scored | None = None
+        self.entropy: Scored | None = None
         self.z: Tensor | None = None
 
     def _pyro_sample(self, msg: Any) -> None:
@@ -70,15 +74,23 @@ class EntropyForLikelihood(Messenger):
             msg["fn"] = Scored(msg["fn"], self.limit.share_of_joint)
         elif msg["name"] == "z":
             msg["fn"] = self.agreement = Scored(msg["fn"], self.limit.share_of_joint)
-        elif msg["name"] == "x":
-            self._score(msg)
+        elif is_view(msg["name"]):
+            msg["fn"] = Scored(msg["fn"], 1 - self.limit.t)
+            self.entropy = self.entropy or msg["fn"]
 
     def _pyro_post_sample(self, msg: Any) -> None:
         if msg["name"] == "z":
             self.z = msg["value"]
 
-    def _score(self, msg: Any) -> None:
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        if error[0] is None:
+            self._score()
+
+    def _score(self) -> None:
+        """Fills in the terms, once the program has closed its plates: a traced story opens plates of the same name."""
         assert self.agreement is not None
+        assert self.entropy is not None
         assert self.z is not None
         limit, latents, given = self.limit, self.latents, self.given
         z = self.z / latents.unit
@@ -89,7 +101,8 @@ class EntropyForLikelihood(Messenger):
             self.agreement.extra = (t * jacobian).to(z).expand(shape)
         else:
             self.agreement.extra = t * _total(limit.agreement(z, latents, given), z)
-        msg["fn"] = Scored(msg["fn"], 1 - t, t * _total(limit.entropy(z, latents, given), z))
+        entropy = t * _total(limit.entropy(z, latents, given), z)
+        self.entropy.extra = entropy.sum_to_size(self.entropy.batch_shape)
         if limit.training and torch.is_grad_enabled():
             with torch.no_grad():
                 limit.update(z.detach(), given)
