@@ -11,7 +11,8 @@ from pyro_simvae.errors import InputError, unknown_name
 from pyro_simvae.guides.amortized import AmortizedContent
 from pyro_simvae.guides.conjugate import ConjugateContent, why_not_conjugate
 from pyro_simvae.guides.point import PointContent
-from pyro_simvae.networks import Encoder
+from pyro_simvae.modalities import Modalities, present, without_missing
+from pyro_simvae.networks import Encoder, Encoders
 from pyro_simvae.sites import has_site
 
 
@@ -23,7 +24,7 @@ class MeanField(PyroModule):
 
     Args:
         model: the story, asked once for its sites.
-        encoder: from `(*batch, *event)` to loc and scale, `(*batch, D)`.
+        encoder: from `(*batch, *event)` to loc and scale, `(*batch, D)`; or one a modality.
         content: "conjugate" is exact for Gaussian stories, "amortized" fits any story, "point" is the mean of
             the latents; "auto" takes "conjugate" where it is exact, else "amortized".
 
@@ -34,25 +35,26 @@ class MeanField(PyroModule):
     def __init__(
         self,
         model: nn.Module,
-        encoder: Encoder,
+        encoder: Encoder | Encoders,
         content: Literal["auto", "conjugate", "amortized", "point"] = "auto",
     ) -> None:
         super().__init__()
         self.encoder = encoder
         self.content = _content_guide(model, encoder.latent_dim, content) if has_site(model, "content") else None
 
-    def latent(self, x: Tensor) -> dist.TorchDistribution:
-        """q(z | x) for x `(N, J, *event)`: batch shape `(N, J)`, event shape `(D,)`."""
+    def latent(self, x: Tensor | Modalities) -> dist.TorchDistribution:
+        """q(z | x) for x `(N, J, *event)`, or modalities: batch shape `(N, J)`, event shape `(D,)`."""
         loc, scale = self.encoder(x)
         return dist.Normal(loc, scale, validate_args=False).to_event(1)
 
-    def forward(self, x: Tensor) -> None:
-        """x: `(N, J, *event)`."""
+    def forward(self, x: Tensor | Modalities) -> None:
+        """x: `(N, J, *event)`, or modalities, whose missing views are left out."""
+        there = present(x)
         with pyro.plate("groups", x.shape[0], dim=-2):
-            with pyro.plate("views", x.shape[1], dim=-1):
+            with pyro.plate("views", x.shape[1], dim=-1), without_missing(there):
                 z = pyro.sample("z", self.latent(x))
             if self.content is not None:
-                pyro.sample("content", self.content(z))
+                pyro.sample("content", self.content(z, there))
 
 
 def _content_guide(model: nn.Module, latent_dim: int, content: str) -> nn.Module:

@@ -6,7 +6,8 @@ the plates "groups" (dim -2) and "views" (dim -1).
 """
 
 from pyro_simvae.models.linear import LinearGaussian
+from pyro_simvae.models.multimodal import Multimodal
 from pyro_simvae.models.simvae import SimVAE
 from pyro_simvae.models.vae import VAE
 
-__all__ = ["VAE", "LinearGaussian", "SimVAE"]
+__all__ = ["VAE", "LinearGaussian", "Multimodal", "SimVAE"]

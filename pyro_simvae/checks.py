@@ -5,6 +5,7 @@ import math
 from torch import Tensor
 
 from pyro_simvae.errors import InputError
+from pyro_simvae.modalities import Modalities
 
 
 def positive(name: str, value: float, finite: bool = False) -> float:
@@ -14,7 +15,7 @@ def positive(name: str, value: float, finite: bool = False) -> float:
     return float(value)
 
 
-def plate_sizes(x: Tensor | None, num_groups: int, num_views: int) -> tuple[int, int]:
+def plate_sizes(x: Tensor | Modalities | None, num_groups: int, num_views: int) -> tuple[int, int]:
     """(N, J): of the views `x` `(N, J, *event)` where they are given, else the numbers asked for.
 
     Raises:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from pyro_simvae.errors import InputError
 from pyro_simvae.local_params import prepare
+from pyro_simvae.modalities import Modalities
 
 
 class Ledger(NamedTuple):
@@ -36,7 +37,7 @@ class LedgerELBO(nn.Module):
     here waits for the device, and the global parameter store is left alone.
 
     Args:
-        model, guide: the pair; both take `x` `(N, J, *event)`.
+        model, guide: the pair; both take `x` `(N, J, *event)`, or modalities.
     """
 
     def __init__(self, model: nn.Module, guide: nn.Module) -> None:
@@ -45,8 +46,8 @@ class LedgerELBO(nn.Module):
         self.guide = guide
         prepare(model, guide)
 
-    def forward(self, x: Tensor, likelihood_weight: float = 1.0, kl_weight: float = 1.0) -> Ledger:
-        """x: `(N, J, *event)`. Raises InputError at a guide site that cannot be reparametrized."""
+    def forward(self, x: Tensor | Modalities, likelihood_weight: float = 1.0, kl_weight: float = 1.0) -> Ledger:
+        """x: `(N, J, *event)`, or modalities. Raises InputError at a guide site that cannot be reparametrized."""
         with pyro.settings.context(module_local_params=True):
             guide_trace = poutine.trace(self.guide).get_trace(x)
             model_trace = poutine.trace(poutine.replay(self.model, trace=guide_trace)).get_trace(x)
