@@ -70,10 +70,10 @@ class Modalities:
         """In which groups a modality is present, `(N,)` bool; None for all."""
         return None if self.present is None else self.present[:, list(self.views).index(name)]
 
-    def take(self, index: Tensor) -> "Modalities":
-        """The groups at `index`, `(n,)`."""
-        views = {name: view[index] for name, view in self.views.items()}
-        return Modalities(views, None if self.present is None else self.present[index])
+    def to(self, device: torch.device | str) -> "Modalities":
+        """The same views on another device."""
+        views = {name: view.to(device) for name, view in self.views.items()}
+        return Modalities(views, None if self.present is None else self.present.to(device))
 
     def check_names(self, names: Sequence[str]) -> None:
         """Raises InputError unless these are its modalities, in this order."""
