@@ -1,7 +1,7 @@
 """Likelihoods p(x | z): a decoder, and the family its output parametrizes. All are normalized densities of x."""
 
 from abc import ABC, abstractmethod
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from pyro import distributions as dist
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from pyro_simvae.distributions import Decoded
 from pyro_simvae.errors import InputError
-from pyro_simvae.modalities import run_on
+from pyro_simvae.modalities import Modalities, run_on
 
 
 class Decoder(Protocol):
@@ -130,3 +130,16 @@ class Categorical(Likelihood):
                 "the categorical likelihood is a probability of one-hot vectors, and these are not: "
                 "put one 1 in each last dimension, or use --likelihood normal"
             )
+
+
+def check_support(model: nn.Module, x: Tensor | Modalities) -> None:
+    """Raises InputError where views lie outside the support of the likelihoods of a story."""
+    if isinstance(x, Modalities):
+        story: Any = model
+        for name, view in x.views.items():
+            rows = x.rows(name)
+            story.likelihood[name].check(view if rows is None else view[rows])
+        return
+    for module in model.modules():
+        if isinstance(module, Likelihood):
+            module.check(x)

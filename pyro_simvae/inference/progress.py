@@ -8,6 +8,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 
 from pyro_simvae.inference.elbo import Ledger
+from pyro_simvae.sites import is_view
 
 REFRESH = 20
 """Steps between two readings of the loss: reading it waits for the device."""
@@ -61,9 +62,10 @@ class Progress:
 
     def epoch(self, row: dict[str, float], epochs: int, rate: float) -> None:
         """After each epoch: its line."""
+        observed = sum(value for name, value in row.items() if is_view(name.removeprefix("valid/log_p/")))
         width = int(math.log10(epochs)) + 1
         self.console.print(
             f"epoch {row['epoch']:>{width}.0f}/{epochs}  ELBO train {row['train/elbo']:.2f}  "
-            f"valid {row['valid/elbo']:.2f}  log p(x|z) {row['valid/log_p/x']:.2f}  nats a group, {rate:.0f} groups/s",
+            f"valid {row['valid/elbo']:.2f}  log p(x|z) {observed:.2f}  nats a group, {rate:.0f} groups/s",
             highlight=False,
         )
