@@ -36,7 +36,7 @@ class SVI:
     Args:
         elbo: the pair.
         train, valid: groups to fit and to validate on.
-        views: augmentation of one image into J views.
+        views: augmentation of one image into J views, or of each modality into one.
         training: settings.
         fabric: device and precision; launched.
         folder: gets `metrics.csv` and `checkpoints/{last,best}.ckpt`.
