@@ -2,7 +2,8 @@
 
 A story is a module whose constructor takes `(likelihood, latent_dim, ...)` and whose `forward(x, num_groups,
 num_views)` is a Pyro program with the sites "z" and "x" (and, where views share something, "content"), inside
-the plates "groups" (dim -2) and "views" (dim -1). Views of different shapes have a site each, "x_NAME".
+the plates "groups" (dim -2) and "views" (dim -1). Views of different shapes have a site each,
+"x_NAME", and the story names them in its attribute `modalities`.
 """
 
 from pyro_simvae.models.linear import LinearGaussian

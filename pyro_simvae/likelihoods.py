@@ -1,7 +1,7 @@
 """Likelihoods p(x | z): a decoder, and the family its output parametrizes. All are normalized densities of x."""
 
 from abc import ABC, abstractmethod
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from pyro import distributions as dist
@@ -134,12 +134,7 @@ class Categorical(Likelihood):
 
 def check_support(model: nn.Module, x: Tensor | Modalities) -> None:
     """Raises InputError where views lie outside the support of the likelihoods of a story."""
-    if isinstance(x, Modalities):
-        story: Any = model
-        for name, view in x.views.items():
-            rows = x.rows(name)
-            story.likelihood[name].check(view if rows is None else view[rows])
-        return
-    for module in model.modules():
+    for path, module in model.named_modules():
         if isinstance(module, Likelihood):
-            module.check(x)
+            # Held in a dictionary, a modality's likelihood is called by the modality's name.
+            module.check(x.there(path.rpartition(".")[2]) if isinstance(x, Modalities) else x)

@@ -70,6 +70,11 @@ class Modalities:
         """In which groups a modality is present, `(N,)` bool; None for all."""
         return None if self.present is None else self.present[:, list(self.views).index(name)]
 
+    def there(self, name: str) -> Tensor:
+        """The views of a modality that are present, `(n, *event)`."""
+        rows = self.rows(name)
+        return self.views[name] if rows is None else self.views[name][rows]
+
     def to(self, device: torch.device | str) -> "Modalities":
         """The same views on another device."""
         views = {name: view.to(device) for name, view in self.views.items()}

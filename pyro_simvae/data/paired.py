@@ -22,13 +22,16 @@ class PairedSplit(Split):
         present: which modalities an item has, `(M, number of modalities)` bool; None for all.
 
     Raises:
-        InputError: splits of different lengths.
+        InputError: splits of different lengths, or a name that cannot be a module's.
     """
 
     def __init__(self, splits: Mapping[str, Split], present: Tensor | None = None) -> None:
         lengths = {name: len(split) for name, split in splits.items()}
         if len(set(lengths.values())) != 1:
             raise InputError(f"modalities must be paired, and there are {lengths} items: give each item in all of them")
+        for name in splits:
+            if not name.isidentifier() or hasattr(nn.ModuleDict, name):
+                raise InputError(f"a modality cannot be called {name!r}; rename it, for example to image or photo")
         self.splits = dict(splits)
         self.present = present
         first = next(iter(splits.values()))

@@ -21,7 +21,8 @@ class CLIP(InfoNCE):
     For two modalities this is the symmetrised cross-entropy; for M, the mean of it over the M(M-1)/2 pairs. Since the
     kernel's normalizer is in agreement and entropy alike, with opposite signs, it cancels for every τ: the limit's
     gradient with respect to τ is that of the literature, constant and all. In the story, to learn τ is to learn how
-    long the sphere's radius is beside the style scale.
+    long the sphere's radius is beside the style scale. (Not so with joint content: under flat content log p(z_1..M) is
+    a density of contrasts only, and its normalizer leaves log τ over.)
 
     Args:
         temperature: τ to begin with, in [0.01, inf), in squared units of the sphere's radius.

@@ -87,5 +87,8 @@ def test_views_keep_what_is_missing(split):
 def test_bad_pairs(split):
     with pytest.raises(InputError, match=r"there are \{'a': 2, 'b': 3\} items"):
         PairedSplit({name: MemorySplit(torch.zeros(count, 2)) for name, count in (("a", 2), ("b", 3))})
+    for name in ("train", "v1.0"):
+        with pytest.raises(InputError, match=f"a modality cannot be called '{name}'"):
+            PairedSplit({"image": MemorySplit(torch.zeros(2, 2)), name: MemorySplit(torch.zeros(2, 2))})
     with pytest.raises(InputError, match="set the number of views to 2"):
         next(split().batches(torch.arange(3), 2, 3))

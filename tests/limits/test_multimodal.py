@@ -94,9 +94,10 @@ def batch(num_groups, names=("image", "text")):
 
 @pytest.mark.parametrize("names", [("image", "text"), ("image", "text", "sound")])
 @pytest.mark.parametrize("style_scale", [0.4, 1.7])
-def test_pair_is_the_loss(names, style_scale):
+@pytest.mark.parametrize("content", ["pairwise", "leave-one-out"])
+def test_pair_is_the_loss(names, style_scale, content):
     model, guide = multimodal(names, style_scale=style_scale)
-    elbo, x = LedgerELBO(*limits.clip(0.3)(model, guide)), batch(6, names)
+    elbo, x = LedgerELBO(*limits.clip(0.3, content)(model, guide)), batch(6, names)
     limit = elbo.model.limit
     z, _ = guide.encoder(x)
     reference = limit.loss(z).total

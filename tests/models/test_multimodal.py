@@ -14,7 +14,7 @@ from pyro_simvae.errors import InputError
 from pyro_simvae.guides import MeanField
 from pyro_simvae.inference.elbo import LedgerELBO
 from pyro_simvae.inference.svi import check_pair
-from pyro_simvae.likelihoods import Categorical, ContinuousBernoulli, Normal
+from pyro_simvae.likelihoods import Categorical, ContinuousBernoulli, Normal, check_support
 from pyro_simvae.modalities import Modalities
 from pyro_simvae.models import Multimodal, SimVAE
 from pyro_simvae.networks import MLP, Encoder, Encoders
@@ -268,6 +268,18 @@ def test_flat_content_refuses_a_group_of_one():
         elbo(batch(3, present=[[True, True], [True, False], [True, True]]))
     with pytest.raises(InputError, match="nothing to sample"):
         elbo.model()
+
+
+def test_support_is_checked_where_views_are_there():
+    model, x = pair().model, batch(3)
+    check_support(model, x)
+    for name, wrong in (("image", 2.0), ("text", 0.5)):
+        views = x.views | {name: x.views[name].index_fill(0, torch.tensor([1]), wrong)}
+        with pytest.raises(InputError, match="likelihood is"):
+            check_support(model, Modalities(views))
+        present = torch.ones(3, 2, dtype=torch.bool)
+        present[1, list(views).index(name)] = False
+        check_support(model, Modalities(views, present))
 
 
 def test_categorical_is_a_probability_of_one_hot_text():
