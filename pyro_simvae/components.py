@@ -52,7 +52,7 @@ GIVEN = {
     "data": (),
     "network": (),
     "likelihood": ("decoder",),
-    "model": ("likelihood", "latent_dim"),
+    "model": ("likelihood", "latent_dim", "num_items"),
     "guide": ("model", "encoder"),
     "limit": ("num_items", "num_classes"),
 }

@@ -114,7 +114,8 @@ def build_pair(config: Config, train: Split) -> LedgerELBO:
             likelihood = {name: part[1] for name, part in parts.items()}
         else:
             encoder, likelihood = _networks(config, event_shape)
-        model = components.build("model", config.model, likelihood=likelihood, latent_dim=config.latent_dim)
+        given = {"likelihood": likelihood, "latent_dim": config.latent_dim, "num_items": len(train)}
+        model = components.build("model", config.model, **given)
         if isinstance(event_shape, Mapping) and not hasattr(model, "modalities"):
             raise InputError(
                 f"the data pairs {', '.join(event_shape)}, and {type(model).__name__} is a story of one kind of view: "

@@ -72,7 +72,8 @@ class Progress:
             valid = f"  valid loss {row['valid/limit/loss']:.4f}" if "valid/limit/loss" in row else ""
             text = f"train {terms}{valid}"
         else:
-            observed = sum(value for name, value in row.items() if is_view(name.removeprefix("valid/log_p/")))
-            elbo = f"train {row['train/elbo']:.2f}  valid {row['valid/elbo']:.2f}"
-            text = f"ELBO {elbo}  log p(x|z) {observed:.2f}  nats a group"
+            split = "valid" if "valid/elbo" in row else "train"
+            observed = sum(value for name, value in row.items() if is_view(name.removeprefix(f"{split}/log_p/")))
+            valid = f"  valid {row['valid/elbo']:.2f}" if split == "valid" else ""
+            text = f"ELBO train {row['train/elbo']:.2f}{valid}  log p(x|z) {observed:.2f}  nats a group"
         self.console.print(f"epoch {row['epoch']:>{width}.0f}/{epochs}  {text}, {rate:.0f} groups/s", highlight=False)
