@@ -5,6 +5,8 @@ from pyro import distributions as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pyro_simvae.modalities import mean_of_present
+
 
 class AmortizedContent(nn.Module):
     """q(c | z_1..J) = Normal(z̄ + shift(h), (scale(h) / √J)²), with h = mean_j φ(z_j) pooled over the views.
@@ -24,11 +26,12 @@ class AmortizedContent(nn.Module):
         self.view = nn.Sequential(nn.Linear(latent_dim, hidden), nn.ReLU(), nn.Linear(hidden, hidden))
         self.group = nn.Sequential(nn.Linear(hidden + latent_dim, hidden), nn.ReLU(), nn.Linear(hidden, 2 * latent_dim))
 
-    def forward(self, z: Tensor) -> dist.TorchDistribution:
-        """z: `(N, J, D)`. Returns batch shape `(N, 1)`, event shape `(D,)`."""
-        mean = z.mean(-2, keepdim=True)
-        pooled = self.view(z).mean(-2, keepdim=True)
+    def forward(self, z: Tensor, present: Tensor | None = None) -> dist.TorchDistribution:
+        """z: `(N, J, D)`; present: `(N, J)`, or None for all. Returns batch shape `(N, 1)`, event shape `(D,)`."""
+        mean = mean_of_present(z, present)
+        pooled = mean_of_present(self.view(z), present)
+        count = z.shape[-2] if present is None else present.sum(-1)[..., None, None]
         output = self.group(torch.cat([pooled, mean], -1)).to(z.dtype)
         shift, raw_scale = output.chunk(2, -1)
-        scale = (F.softplus(raw_scale) + 1e-5) / z.shape[-2] ** 0.5
+        scale = (F.softplus(raw_scale) + 1e-5) / count**0.5
         return dist.Normal(mean + shift, scale, validate_args=False).to_event(1)

@@ -24,10 +24,10 @@ class ConjugateContent(nn.Module):
         # Held out of reach of torch's module tree: the story's parameters are the story's, not the guide's.
         self._story: tuple[Any] = (model,)
 
-    def forward(self, z: Tensor) -> dist.TorchDistribution:
-        """z: `(N, J, D)`. Returns batch shape `(N, 1)`, event shape `(D,)`."""
+    def forward(self, z: Tensor, present: Tensor | None = None) -> dist.TorchDistribution:
+        """z: `(N, J, D)`; present: `(N, J)`, or None for all. Returns batch shape `(N, 1)`, event shape `(D,)`."""
         (story,) = self._story
-        return conjugate.content_posterior(z, story.style_scale, story.content_scale)
+        return conjugate.content_posterior(z, story.style_scale, story.content_scale, present)
 
 
 def why_not_conjugate(model: Any) -> str | None:

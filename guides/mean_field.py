@@ -1,7 +1,7 @@
 """The amortized mean-field guide: an encoder's Normal for every view's latent, and a content guide of choice."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import pyro
 from pyro import distributions as dist
@@ -13,7 +13,8 @@ from pyro_simvae.errors import InputError, unknown_name
 from pyro_simvae.guides.amortized import AmortizedContent
 from pyro_simvae.guides.conjugate import ConjugateContent, why_not_conjugate
 from pyro_simvae.guides.point import PointContent
-from pyro_simvae.networks import Encoder
+from pyro_simvae.modalities import Modalities, present, without_missing
+from pyro_simvae.networks import Encoder, Encoders
 from pyro_simvae.sites import has_site, latent_sites
 
 
@@ -25,7 +26,7 @@ class MeanField(PyroModule):
 
     Args:
         model: the story, asked once for its sites.
-        encoder: from `(*batch, *event)` to loc and scale, `(*batch, D)`.
+        encoder: from `(*batch, *event)` to loc and scale, `(*batch, D)`; or one a modality.
         content: "conjugate" is exact for Gaussian stories, "amortized" fits any story, "point" is the mean of
             the latents; "auto" takes "conjugate" where it is exact, else "amortized".
         projection: widths of the hidden layers of a projection head between the encoder's features and the latent;
@@ -39,7 +40,7 @@ class MeanField(PyroModule):
     def __init__(
         self,
         model: nn.Module,
-        encoder: Encoder,
+        encoder: Encoder | Encoders,
         content: Literal["auto", "conjugate", "amortized", "point"] = "auto",
         projection: Sequence[int] = (),
     ) -> None:
@@ -49,27 +50,29 @@ class MeanField(PyroModule):
         self.encoder = encoder.projected(projection) if projection else encoder
         self.content = _content_guide(model, encoder.latent_dim, content) if has_site(model, "content") else None
 
-    def latent(self, x: Tensor) -> dist.TorchDistribution:
-        """q(z | x) for x `(N, J, *event)`: batch shape `(N, J)`, event shape `(D,)`."""
+    def latent(self, x: Tensor | Modalities) -> dist.TorchDistribution:
+        """q(z | x) for x `(N, J, *event)`, or modalities: batch shape `(N, J)`, event shape `(D,)`."""
         loc, scale = self.encoder(x)
         return dist.Normal(loc, scale, validate_args=False).to_event(1)
 
     @property
     def has_projection(self) -> bool:
         """Whether a projection head stands between features and latent."""
-        return len(self.encoder.projection) > 0
+        return isinstance(self.encoder, Encoder) and len(self.encoder.projection) > 0
 
     def before_projection(self, x: Tensor) -> Tensor:
         """What the projection head reads of x `(N, J, *event)`: `(N, J, F)`."""
-        return self.encoder.before_projection(x)
+        encoder: Any = self.encoder
+        return encoder.before_projection(x)
 
-    def forward(self, x: Tensor) -> None:
-        """x: `(N, J, *event)`."""
+    def forward(self, x: Tensor | Modalities) -> None:
+        """x: `(N, J, *event)`, or modalities, whose missing views are left out."""
+        there = present(x)
         with pyro.plate("groups", x.shape[0], dim=-2):
-            with pyro.plate("views", x.shape[1], dim=-1):
+            with pyro.plate("views", x.shape[1], dim=-1), without_missing(there):
                 z = pyro.sample("z", self.latent(x))
             if self.content is not None:
-                pyro.sample("content", self.content(z))
+                pyro.sample("content", self.content(z, there))
 
 
 def _content_guide(model: nn.Module, latent_dim: int, content: str) -> nn.Module:

@@ -3,10 +3,12 @@
 from pyro import distributions as dist
 from torch import Tensor, nn
 
+from pyro_simvae.modalities import mean_of_present
+
 
 class PointContent(nn.Module):
     """q(c | z_1..J) = δ(c - z̄). The objective then lacks the content's entropy: it is no bound on the evidence."""
 
-    def forward(self, z: Tensor) -> dist.TorchDistribution:
-        """z: `(N, J, D)`. Returns batch shape `(N, 1)`, event shape `(D,)`."""
-        return dist.Delta(z.mean(-2, keepdim=True), event_dim=1)
+    def forward(self, z: Tensor, present: Tensor | None = None) -> dist.TorchDistribution:
+        """z: `(N, J, D)`; present: `(N, J)`, or None for all. Returns batch shape `(N, 1)`, event shape `(D,)`."""
+        return dist.Delta(mean_of_present(z, present), event_dim=1)

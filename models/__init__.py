@@ -2,15 +2,17 @@
 
 A story is a module whose constructor takes `(likelihood, latent_dim, ...)` and whose `forward(x, num_groups,
 num_views)` is a Pyro program with the sites "z" and "x" (and, where views share something, "content" or a discrete
-site), inside the plates "groups" (dim -2) and "views" (dim -1). A story that observes more than views has an argument
+site), inside the plates "groups" (dim -2) and "views" (dim -1). Views of different shapes have a site each, "x_NAME",
+and the story names them in its attribute `modalities`. A story that observes more than views has an argument
 `labels` or `index`, each `(N,)`.
 """
 
 from pyro_simvae.models.instance import Instance
 from pyro_simvae.models.linear import LinearGaussian
 from pyro_simvae.models.mixture import Mixture
+from pyro_simvae.models.multimodal import Multimodal
 from pyro_simvae.models.simvae import SimVAE
 from pyro_simvae.models.spherical import Spherical
 from pyro_simvae.models.vae import VAE
 
-__all__ = ["VAE", "Instance", "LinearGaussian", "Mixture", "SimVAE", "Spherical"]
+__all__ = ["VAE", "Instance", "LinearGaussian", "Mixture", "Multimodal", "SimVAE", "Spherical"]

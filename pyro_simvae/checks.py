@@ -6,6 +6,7 @@ from pyro.infer.util import is_validation_enabled
 from torch import Tensor
 
 from pyro_simvae.errors import InputError
+from pyro_simvae.modalities import Modalities
 
 
 def positive(name: str, value: float, finite: bool = False) -> float:
@@ -55,7 +56,7 @@ def in_range(name: str, value: Tensor, size: int) -> None:
         )
 
 
-def plate_sizes(x: Tensor | None, num_groups: int, num_views: int) -> tuple[int, int]:
+def plate_sizes(x: Tensor | Modalities | None, num_groups: int, num_views: int) -> tuple[int, int]:
     """(N, J): of the views `x` `(N, J, *event)` where they are given, else the numbers asked for.
 
     Raises:

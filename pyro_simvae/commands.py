@@ -1,7 +1,7 @@
 """The commands as functions: fit a story, evaluate a run, sample from it, list the limits."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -42,11 +42,12 @@ def fit(
     """Fit a generative story and its guide to groups of views by SVI.
 
     Args:
-        data: digits, mnist, fashion_mnist, cifar10, celeba, sprites, folder:PATH or arrays:PATH.
+        data: digits, mnist, fashion_mnist, cifar10, celeba, sprites, folder:PATH or arrays:PATH; for the multimodal
+            story paired_digits, paired_mnist or paired_folder:PATH.
         views: preset of augmentations that make the views; by default the one that suits the data.
         network: mlp, conv, resnet18 or linear.
-        likelihood: bernoulli, continuous_bernoulli or normal.
-        model: simvae, vae, linear, or path/to/story.py:Class.
+        likelihood: bernoulli, continuous_bernoulli, normal or categorical.
+        model: simvae, vae, linear, multimodal, or path/to/story.py:Class.
         guide: mean_field, exact, or path/to/guide.py:Class.
         limit: a discriminative limit of the story in place of its ELBO; `pyro-simvae limits` lists them.
         latent_dim: D.
@@ -101,11 +102,13 @@ def evaluate(run: str, weights: Literal["best", "last"] = "best") -> dict[str, A
 
     Returns:
         What it writes to evaluation.json: {"z": {"knn", "linear", "mlp", "factors"}, "raw": ..., "untrained": ...,
-        "elbo": test ELBO and its terms in nats a group, ...}.
+        "elbo": test ELBO and its terms in nats a group, ...}. Of paired data, {"modalities": {modality: as above},
+        "retrieval": {"image to text": {"recall_1", "recall_10", "class"}, ...}, "elbo": ...}.
 
     Raises:
         InputError: no such run, or one without weights yet.
     """
+    from pyro_simvae.evaluation.modalities import score_modalities
     from pyro_simvae.evaluation.score import score
     from pyro_simvae.evaluation.tables import print_evaluation
 
@@ -119,7 +122,8 @@ def evaluate(run: str, weights: Literal["best", "last"] = "best") -> dict[str, A
     splits = Splits(*(split.to(fabric.device) for split in experiment.splits))
     evaluation: dict[str, Any] = {"elbo": svi.validate(splits.test)}
     guides = experiment.guide, untrained.guide.to(fabric.device)
-    evaluation = score(splits, svi.views, *guides, config.seed, console) | evaluation
+    scorer = score_modalities if isinstance(splits.train.event_shape, Mapping) else score
+    evaluation = scorer(splits, svi.views, *guides, config.seed, console) | evaluation
     style = getattr(experiment.story, "style_scale", None)
     if isinstance(style, torch.Tensor):
         evaluation["style_scale"] = style.tolist()

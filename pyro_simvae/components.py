@@ -15,7 +15,8 @@ from pyro_simvae.limits import LIMITS
 
 Spec = str | Mapping[str, Any]
 """A name ("simvae"), a class in a file ("path/to/story.py:Story"), an import path ("package.module.Class"), for
-data also "folder:PATH" and "arrays:PATH"; or any of these as {"class_path": ..., "init_args": {...}}."""
+data also "folder:PATH", "arrays:PATH" and "paired_folder:PATH"; or any of these as {"class_path": ...,
+"init_args": {...}}."""
 
 KNOWN: dict[str, dict[str, str]] = {
     "data": DATASETS,
@@ -29,6 +30,7 @@ KNOWN: dict[str, dict[str, str]] = {
         "bernoulli": "pyro_simvae.likelihoods.Bernoulli",
         "continuous_bernoulli": "pyro_simvae.likelihoods.ContinuousBernoulli",
         "normal": "pyro_simvae.likelihoods.Normal",
+        "categorical": "pyro_simvae.likelihoods.Categorical",
     },
     "model": {
         "simvae": "pyro_simvae.models.SimVAE",
@@ -37,6 +39,7 @@ KNOWN: dict[str, dict[str, str]] = {
         "mixture": "pyro_simvae.models.Mixture",
         "instance": "pyro_simvae.models.Instance",
         "spherical": "pyro_simvae.models.Spherical",
+        "multimodal": "pyro_simvae.models.Multimodal",
     },
     "guide": {
         "mean_field": "pyro_simvae.guides.MeanField",
@@ -49,7 +52,7 @@ GIVEN = {
     "data": (),
     "network": (),
     "likelihood": ("decoder",),
-    "model": ("likelihood", "latent_dim"),
+    "model": ("likelihood", "latent_dim", "num_items"),
     "guide": ("model", "encoder"),
     "limit": ("num_items", "num_classes"),
 }
@@ -66,7 +69,7 @@ def normalize(kind: str, spec: Spec) -> dict[str, Any]:
         raise unknown_name(f"key of {kind}", sorted(unknown)[0], ["class_path", "init_args"])
     class_path, init_args = str(spec.get("class_path")), dict(spec.get("init_args") or {})
     prefix, _, path = class_path.partition(":")
-    if kind == "data" and prefix in ("folder", "arrays") and path:
+    if kind == "data" and prefix in ("folder", "arrays", "paired_folder") and path:
         class_path, init_args["path"] = prefix, path
     return {"class_path": class_path, "init_args": init_args}
 

@@ -28,13 +28,20 @@ def is_flat(content_scale: Scale) -> bool:
     return not isinstance(content_scale, Tensor) and math.isinf(content_scale)
 
 
-def content_posterior(z: Tensor, style_scale: Scale, content_scale: Scale) -> dist.TorchDistribution:
+def content_posterior(
+    z: Tensor, style_scale: Scale, content_scale: Scale, present: Tensor | None = None
+) -> dist.TorchDistribution:
     """q*(c | z_1..J) = Normal(v Σ_j z_j / s², v) with 1/v = 1/g² + J/s².
+
+    present: which views are there, `(..., N, J)` bool; sum and J are over those. None: all.
 
     Returns: a distribution with batch shape `(..., N, 1)` and event shape `(D,)`.
     """
     style = torch.as_tensor(style_scale, dtype=z.dtype, device=z.device)
-    precision = z.shape[-2] / style**2 + content_scale**-2
+    count: Tensor | int = z.shape[-2]
+    if present is not None:
+        z, count = z.masked_fill(~present.unsqueeze(-1), 0), present.sum(-1)[..., None, None]
+    precision = count / style**2 + content_scale**-2
     loc = z.sum(-2, keepdim=True) / (style**2 * precision)
     scale = precision.rsqrt().expand_as(loc)
     return dist.Normal(loc, scale, validate_args=False).to_event(1)

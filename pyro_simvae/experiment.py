@@ -13,14 +13,19 @@ from torch import nn
 from pyro_simvae import components
 from pyro_simvae.components import Spec
 from pyro_simvae.data import Dataset, Split, Splits, Views, preset
+from pyro_simvae.data.paired import views_of
 from pyro_simvae.errors import InputError, unknown_name
 from pyro_simvae.inference import rng
 from pyro_simvae.inference.elbo import LedgerELBO
 from pyro_simvae.inference.files import write_text
 from pyro_simvae.inference.settings import Hardware, Training
-from pyro_simvae.likelihoods import Likelihood
+from pyro_simvae.likelihoods import Categorical, Likelihood
 from pyro_simvae.limits import Limit
+from pyro_simvae.networks import MLP, Encoder, Encoders
 from pyro_simvae.sites import check_story
+
+TEXT_HIDDEN = (256,)
+"""Width of the networks that read and write a few words."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,7 @@ def build(config: Config) -> Experiment:
     dataset: Dataset = components.build("data", config.data)
     splits = dataset.load()
     event_shape = splits.train.event_shape
-    views = Views(preset(config.views or dataset.views), event_shape)
+    views = views_of(preset(config.views or dataset.views), event_shape)
     return Experiment(dataset, splits, views, build_pair(config, splits.train))
 
 
@@ -99,13 +104,23 @@ def build_pair(config: Config, train: Split) -> LedgerELBO:
     Raises:
         InputError: the parts do not fit together, or `train` lacks what the limit asks for.
     """
-    event_shape = train.event_shape
+    event_shape: Any = train.event_shape  # of paired data, {modality: that of one view}
     with rng.isolated(config.seed):
-        network = components.build("network", config.network)
-        encoder = network.encoder(event_shape, config.latent_dim)
-        decoder = network.decoder(event_shape, config.latent_dim)
-        likelihood: Likelihood = components.build("likelihood", config.likelihood, decoder=decoder)
-        model = components.build("model", config.model, likelihood=likelihood, latent_dim=config.latent_dim)
+        encoder: Any
+        likelihood: Any
+        if isinstance(event_shape, Mapping):
+            parts = {name: _networks(config, shape) for name, shape in event_shape.items()}
+            encoder = Encoders({name: part[0] for name, part in parts.items()})
+            likelihood = {name: part[1] for name, part in parts.items()}
+        else:
+            encoder, likelihood = _networks(config, event_shape)
+        given = {"likelihood": likelihood, "latent_dim": config.latent_dim, "num_items": len(train)}
+        model = components.build("model", config.model, **given)
+        if isinstance(event_shape, Mapping) and not hasattr(model, "modalities"):
+            raise InputError(
+                f"the data pairs {', '.join(event_shape)}, and {type(model).__name__} is a story of one kind of view: "
+                "use --model multimodal"
+            )
         check_story(model, config.latent_dim, config.training.num_views)
         guide = components.build("guide", config.guide, model=model, encoder=encoder)
         if config.limit is not None:
@@ -113,6 +128,16 @@ def build_pair(config: Config, train: Split) -> LedgerELBO:
             limit: Limit = components.build("limit", config.limit, num_items=len(train), num_classes=num_classes)
             model, guide = limit(model, guide)
     return LedgerELBO(model, guide)
+
+
+def _networks(config: Config, shape: tuple[int, ...]) -> tuple[Encoder, Likelihood]:
+    """Encoder and likelihood for views of one kind. Text `(L, A)` has its own; the config's are for all others."""
+    if len(shape) == 2:
+        text = MLP(TEXT_HIDDEN)
+        return text.encoder(shape, config.latent_dim), Categorical(text.decoder(shape, config.latent_dim))
+    network = components.build("network", config.network)
+    encoder, decoder = network.encoder(shape, config.latent_dim), network.decoder(shape, config.latent_dim)
+    return encoder, components.build("likelihood", config.likelihood, decoder=decoder)
 
 
 # -- the run folder ---------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from pyro_simvae.distributions import Decoded
 from pyro_simvae.errors import InputError
+from pyro_simvae.modalities import Modalities, run_on
 
 
 class Decoder(Protocol):
@@ -30,19 +31,28 @@ class Likelihood(nn.Module, ABC):
         super().__init__()
         self.decoder = decoder
 
-    def forward(self, z: Tensor) -> Decoded:
-        """z: `(N, J, D)`. Returns a distribution with batch shape `(N, J)`, event shape `event_shape`."""
+    def forward(self, z: Tensor, rows: Tensor | None = None) -> Decoded:
+        """p(x | z) of views, decoded when it is first used.
+
+        Args:
+            z: `(N, J, D)`.
+            rows: which groups are decoded, `(N,)` bool; the others' views are missing, and must be masked.
+
+        Returns:
+            Batch shape `(N, J)`, event shape `event_shape`.
+        """
         shape = self.decoder.event_shape
 
         def decode() -> dist.TorchDistribution:
             # Densities are summed over thousands of pixels: keep them in the latents' precision under autocast.
-            return self.pixels(self.decoder(z).to(z.dtype)).to_event(len(shape))
+            pixels = self.pixels(run_on(self.decoder, z, rows).to(z.dtype))
+            return pixels.to_event(len(shape) - len(pixels.event_shape))
 
         return Decoded(decode, z.shape[:-1], shape)
 
     @abstractmethod
     def pixels(self, decoded: Tensor) -> dist.TorchDistribution:
-        """The distribution of each pixel, batch shape as `decoded`."""
+        """The distribution of each pixel, batch and event shape together as `decoded`."""
 
     @abstractmethod
     def check(self, x: Tensor) -> None:
@@ -106,3 +116,25 @@ class Normal(Likelihood):
     def check(self, x: Tensor) -> None:
         if not x.isfinite().all():
             raise InputError("the data holds NaN or infinite values: clean them before fitting")
+
+
+class Categorical(Likelihood):
+    """Text: at each of L places one of A letters, one-hot `(..., L, A)`; the decoder gives logits."""
+
+    def pixels(self, decoded: Tensor) -> dist.TorchDistribution:
+        return dist.OneHotCategorical(logits=decoded, validate_args=False)
+
+    def check(self, x: Tensor) -> None:
+        if not (((x == 0) | (x == 1)).all() and (x.sum(-1) == 1).all()):
+            raise InputError(
+                "the categorical likelihood is a probability of one-hot vectors, and these are not: "
+                "put one 1 in each last dimension, or use --likelihood normal"
+            )
+
+
+def check_support(model: nn.Module, x: Tensor | Modalities) -> None:
+    """Raises InputError where views lie outside the support of the likelihoods of a story."""
+    for path, module in model.named_modules():
+        if isinstance(module, Likelihood):
+            # Held in a dictionary, a modality's likelihood is called by the modality's name.
+            module.check(x.there(path.rpartition(".")[2]) if isinstance(x, Modalities) else x)

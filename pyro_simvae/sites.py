@@ -13,6 +13,11 @@ from pyro_simvae.errors import InputError
 from pyro_simvae.local_params import local_params
 
 
+def is_view(name: str) -> bool:
+    """Whether a site of this name holds views: "x", or "x_NAME" where modalities have sites of their own."""
+    return name == "x" or name.startswith("x_")
+
+
 class _LatentsOnly(Messenger):
     """Gives content a value, since flat content cannot be drawn, and leaves the view undrawn."""
 
@@ -25,7 +30,7 @@ class _LatentsOnly(Messenger):
             shape = msg["fn"].batch_shape + msg["fn"].event_shape
             grid = torch.linspace(-1, 1, shape.numel(), dtype=self.like.dtype, device=self.like.device)
             msg["value"], msg["done"] = grid.reshape(shape), True
-        elif msg["name"] == "x":
+        elif is_view(msg["name"]):
             msg["value"], msg["done"], msg["is_observed"] = self.like.new_zeros(()), True, True
 
 
@@ -54,8 +59,8 @@ def latent_sites(model: nn.Module, num_groups: int = 2, num_views: int = 2) -> d
                 f"({str(error).splitlines()[0]}): give its sites the plates' dims -2 and -1 and .to_event(1)"
             ) from error
     sites = {name: site for name, site in trace.nodes.items() if site["type"] == "sample"}
-    for name in ("z", "x"):
-        if name not in sites:
+    for name, found in (("z", "z" in sites), ("x", any(map(is_view, sites)))):
+        if not found:
             raise InputError(
                 f"the story {type(model).__name__} has no sample site {name!r}: "
                 f'write pyro.sample("{name}", ...) in its forward'

@@ -11,6 +11,9 @@ DATASETS: dict[str, str] = {
     "fashion_mnist": "pyro_simvae.data.benchmarks.FashionMNIST",
     "folder": "pyro_simvae.data.folder.Folder",
     "mnist": "pyro_simvae.data.benchmarks.MNIST",
+    "paired_digits": "pyro_simvae.data.captions.PairedDigits",
+    "paired_folder": "pyro_simvae.data.paired_folder.PairedFolder",
+    "paired_mnist": "pyro_simvae.data.captions.PairedMNIST",
     "sprites": "pyro_simvae.data.sprites.Sprites",
 }
 """Each data set's class, by its name on the command line: as paths: only the named one is imported."""

@@ -70,12 +70,9 @@ class Folder(Dataset):
         self.split_seed = split_seed
 
     def load(self) -> Splits:
-        if self.channels not in (None, 1, 3):
-            raise InputError(f"images have 1 or 3 channels, got {self.channels}; set --data.channels 1 or 3")
-        if self.size is not None and self.size < 1:
-            raise InputError(f"the image size must be positive, got {self.size}; set for example --data.size 64")
+        check_format(self.size, self.channels)
         parts = self._find()
-        target = self._target(parts[0].paths[0])
+        target = format_of(parts[0].paths[0], self.size, self.channels)
         count = sum(len(part.paths) for part in parts)
         in_memory = count * torch.Size(target.event_shape).numel() <= MEMORY_BUDGET
         splits = [StreamedSplit(part.paths, target, self.workers, part.labels) for part in parts]
@@ -109,14 +106,19 @@ class Folder(Dataset):
         rest, part = carve(len(files.paths), fraction, self.split_seed, files.labels)
         return files.take(rest), files.take(part)
 
-    def _target(self, first: str) -> Format:
-        own = probe(first)
-        return Format(
-            self.channels or own.channels,
-            self.size or own.height,
-            self.size or own.width,
-            convert=self.channels is not None,
-        )
+
+def check_format(size: int | None, channels: int | None) -> None:
+    """Raises InputError at a size or a number of channels that images cannot have; None is what they have."""
+    if channels not in (None, 1, 3):
+        raise InputError(f"images have 1 or 3 channels, got {channels}; set --data.channels 1 or 3")
+    if size is not None and size < 1:
+        raise InputError(f"the image size must be positive, got {size}; set for example --data.size 64")
+
+
+def format_of(first: str, size: int | None, channels: int | None) -> Format:
+    """The format of a set of images: as asked for, and otherwise that of its first image."""
+    own = probe(first)
+    return Format(channels or own.channels, size or own.height, size or own.width, convert=channels is not None)
 
 
 def find_images(root: Path) -> tuple[list[str], list[str] | None]:

@@ -13,6 +13,7 @@ class Batch(NamedTuple):
 
     images: (n, K, *event). K = 1: one item a group, still to be augmented into J views. K = J: views that the
         data itself draws. uint8 in [0, 255] or float32 in [0, 1] for images, real float32 for vectors.
+        Paired data gives `Modalities` instead.
     factors: the known factors of each of the K items, (n, K) float32; may be empty.
     """
 

@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 ROWS = {"z": "latent loc", "features": "before projection", "raw": "raw input", "untrained": "untrained"}
+RETRIEVAL = {"recall_1": "recall at 1", "recall_10": "recall at 10", "class": "right class"}
 CLASSIFIERS = {"knn": "15-NN", "linear": "linear", "mlp": "MLP"}
 
 
@@ -47,8 +48,28 @@ def factor_table(evaluation: Mapping[str, Any]) -> Table:
     return table
 
 
+def retrieval_table(scores: Mapping[str, Mapping[str, float]]) -> Table:
+    """Retrieval between modalities: a row a direction, a column a score.
+
+    Args:
+        scores: {"image to text": {"recall_1", "recall_10", "class"}, ...}; what is missing is blank.
+    """
+    table = Table(title="Retrieval of the test items", title_justify="left", title_style="bold")
+    table.add_column("")
+    for heading in RETRIEVAL.values():
+        table.add_column(heading, justify="right")
+    for direction, row in scores.items():
+        table.add_row(Text(direction), *(_cell(row.get(key)) for key in RETRIEVAL))
+    return table
+
+
 def print_evaluation(evaluation: Mapping[str, Any], console: Console) -> None:
-    """The tables that have something to say."""
+    """The tables that have something to say; of several modalities, those of each, and retrieval between them."""
+    for name, scores in evaluation.get("modalities", {}).items():
+        console.print(f"{name}:", highlight=False)
+        print_evaluation(scores, console)
+    if "retrieval" in evaluation:
+        console.print(retrieval_table(evaluation["retrieval"]))
     present = [evaluation[name] for name in _present(evaluation)]
     if any(key in scores for scores in present for key in CLASSIFIERS):
         console.print(accuracy_table(evaluation))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from pyro_simvae.errors import InputError
 from pyro_simvae.inference.enumeration import PLATES, sum_out
 from pyro_simvae.local_params import prepare
+from pyro_simvae.modalities import Modalities
 from pyro_simvae.sites import accepted, observed_arguments
 
 
@@ -44,7 +45,7 @@ class LedgerELBO(nn.Module):
     summed out as by `TraceEnum_ELBO`: the latents that depend on it then have the density log Σ_k p(k) Π_j p(z_j | k).
 
     Args:
-        model, guide: the pair; both take `x` `(N, J, *event)`.
+        model, guide: the pair; both take `x` `(N, J, *event)`, or modalities.
     """
 
     def __init__(self, model: nn.Module, guide: nn.Module) -> None:
@@ -58,11 +59,13 @@ class LedgerELBO(nn.Module):
         """What of "labels" and "index" the pair asks for besides the views."""
         return observed_arguments(self.model) | observed_arguments(self.guide)
 
-    def forward(self, x: Tensor, likelihood_weight: float = 1.0, kl_weight: float = 1.0, **observed: Tensor) -> Ledger:
+    def forward(
+        self, x: Tensor | Modalities, likelihood_weight: float = 1.0, kl_weight: float = 1.0, **observed: Tensor
+    ) -> Ledger:
         """One sample of the objective and its terms.
 
         Args:
-            x: `(N, J, *event)`.
+            x: `(N, J, *event)`, or modalities.
             likelihood_weight, kl_weight: w and β.
             observed: what the pair `observes`: `labels`, `index`, each `(N,)`.
 

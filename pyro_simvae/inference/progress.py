@@ -8,6 +8,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 
 from pyro_simvae.inference.elbo import Ledger
+from pyro_simvae.sites import is_view
 
 REFRESH = 20
 """Steps between two readings of the loss: reading it waits for the device."""
@@ -71,8 +72,8 @@ class Progress:
             valid = f"  valid loss {row['valid/limit/loss']:.4f}" if "valid/limit/loss" in row else ""
             text = f"train {terms}{valid}"
         else:
-            terms = (
-                f"train {row['train/elbo']:.2f}  valid {row['valid/elbo']:.2f}  log p(x|z) {row['valid/log_p/x']:.2f}"
-            )
-            text = f"ELBO {terms}  nats a group"
+            split = "valid" if "valid/elbo" in row else "train"
+            observed = sum(value for name, value in row.items() if is_view(name.removeprefix(f"{split}/log_p/")))
+            valid = f"  valid {row['valid/elbo']:.2f}" if split == "valid" else ""
+            text = f"ELBO train {row['train/elbo']:.2f}{valid}  log p(x|z) {observed:.2f}  nats a group"
         self.console.print(f"epoch {row['epoch']:>{width}.0f}/{epochs}  {text}, {rate:.0f} groups/s", highlight=False)

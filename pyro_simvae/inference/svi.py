@@ -23,7 +23,8 @@ from pyro_simvae.inference.elbo import Ledger, LedgerELBO
 from pyro_simvae.inference.files import CHECKPOINT_FORMAT, load_checkpoint, save_checkpoint, write_csv
 from pyro_simvae.inference.progress import Progress
 from pyro_simvae.inference.settings import Training
-from pyro_simvae.likelihoods import Likelihood
+from pyro_simvae.likelihoods import check_support
+from pyro_simvae.sites import is_view
 
 Row = dict[str, float]
 NOTHING: Mapping[str, Tensor] = {}
@@ -38,7 +39,7 @@ class SVI:
     Args:
         elbo: the pair.
         train, valid: groups to fit and to validate on.
-        views: augmentation of one image into J views.
+        views: augmentation of one image into J views, or of each modality into one.
         training: settings.
         fabric: device and precision; launched.
         folder: gets `metrics.csv` and `checkpoints/{last,best}.ckpt`.
@@ -101,9 +102,7 @@ class SVI:
         x, _ = self.views(batch.images, self.training.num_views)
         limit = getattr(self.elbo.model, "limit", None)
         if limit is None or limit.t < 1:  # at t = 1 the likelihood plays no part
-            for module in self.elbo.modules():
-                if isinstance(module, Likelihood):
-                    module.check(x)
+            check_support(self.elbo.model, x)
         check_pair(self.elbo, x, self._observed(self.train, order))
 
     # -- the loop -----------------------------------------------------------------------------------------------
@@ -291,7 +290,7 @@ def load_weights(elbo: LedgerELBO, weights: dict[str, Any], path: Path) -> None:
         ) from error
 
 
-def check_pair(elbo: LedgerELBO, x: Tensor, observed: Mapping[str, Tensor]) -> None:
+def check_pair(elbo: LedgerELBO, x: Tensor, observed: Mapping[str, Tensor] = NOTHING) -> None:
     """Runs the pair once on one batch with Pyro's checks on.
 
     Args:
@@ -303,7 +302,8 @@ def check_pair(elbo: LedgerELBO, x: Tensor, observed: Mapping[str, Tensor]) -> N
     """
     with pyro.validation_enabled(True), torch.no_grad():
         terms = elbo(x, **observed).terms
-    model = {name.removeprefix("log_p/") for name in terms if name.startswith("log_p/")} - {"x"}
+    model = {name.removeprefix("log_p/") for name in terms if name.startswith("log_p/")}
+    model = {name for name in model if not is_view(name)}
     guide = {name.removeprefix("log_q/") for name in terms if name.startswith("log_q/")}
     if missing := sorted(model - guide):
         raise InputError(f"the guide does not sample the story's site {missing[0]!r}: add it to the guide")

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from pyro_simvae.conjugate import is_flat
 from pyro_simvae.data import Splits, Views
+from pyro_simvae.evaluation.modalities import OneModality
 from pyro_simvae.evaluation.representations import represent
 from pyro_simvae.evaluation.score import LatentLoc
 from pyro_simvae.inference import rng
@@ -18,6 +19,8 @@ from pyro_simvae.inference.elbo import LedgerELBO
 from pyro_simvae.inference.svi import first_views
 from pyro_simvae.inspection import figures
 from pyro_simvae.local_params import local_params
+from pyro_simvae.modalities import Modalities
+from pyro_simvae.sites import is_view
 
 Arrays = dict[str, np.ndarray]
 
@@ -26,7 +29,8 @@ def draw_prior(model: nn.Module, num_groups: int, num_views: int) -> Arrays:
     """One draw from the story's prior.
 
     Returns:
-        "x" `(N, J, *event)`, the mean of each view given its latent, and every latent site by name.
+        "x" `(N, J, *event)`, the mean of each view given its latent, and every latent site by name. Where modalities
+        have sites of their own, "x_NAME" `(N, 1, *event)` instead.
 
     Raises:
         InputError: flat content, which is improper.
@@ -35,16 +39,18 @@ def draw_prior(model: nn.Module, num_groups: int, num_views: int) -> Arrays:
         trace = poutine.trace(model).get_trace(num_groups=num_groups, num_views=num_views)
     sites: dict[str, Any] = {name: site for name, site in trace.nodes.items() if site["type"] == "sample"}
     plates = {frame.name for site in sites.values() for frame in site["cond_indep_stack"]}
-    draws = {name: site["value"] for name, site in sites.items() if name not in plates and name != "x"}
-    return {"x": sites["x"]["fn"].mean.cpu().numpy()} | {name: value.cpu().numpy() for name, value in draws.items()}
+    draws = {
+        name: site["fn"].mean if is_view(name) else site["value"] for name, site in sites.items() if name not in plates
+    }
+    return {name: value.cpu().numpy() for name, value in draws.items()}
 
 
-def reconstruct(pair: LedgerELBO, x: Tensor) -> np.ndarray:
-    """The mean of p(x | z) at one draw of z from the guide, `(N, J, *event)`."""
+def reconstruct(pair: LedgerELBO, x: Tensor | Modalities, site: str = "x") -> np.ndarray:
+    """The mean of p(x | z) at one draw of z from the guide, `(N, J, *event)`; of a modality, `(N, 1, *event)`."""
     with local_params(pair), torch.no_grad(), _evaluating(pair):
         guide_trace = poutine.trace(pair.guide).get_trace(x)
         trace = poutine.trace(poutine.replay(pair.model, trace=guide_trace)).get_trace(x)
-        view: Any = trace.nodes["x"]["fn"]
+        view: Any = trace.nodes[site]["fn"]
         return view.mean.cpu().numpy()
 
 
@@ -55,8 +61,8 @@ def decoder_is_trained(pair: LedgerELBO) -> bool:
 
 
 def prior_figure(draws: Mapping[str, np.ndarray], path: Path) -> None:
-    """A row a group, its views beside each other. Nothing where views are not images."""
-    if draws["x"].ndim == 5:
+    """A row a group, its views beside each other. Nothing where views are not images, or of several kinds."""
+    if "x" in draws and draws["x"].ndim == 5:
         title = "Views drawn from one content (a row each)" if "content" in draws else "Samples from the prior"
         figures.save(figures.image_grid(draws["x"], title), path)
 
@@ -77,6 +83,8 @@ def fit_figures(
     left_out = []
     story = getattr(pair.model, "story", pair.model)
     figures.save(figures.ledger(rows), folder / "ledger.png")
+    if isinstance(splits.valid.event_shape, Mapping):
+        return _paired_figures(pair, splits, views, classes, folder)
     with rng.isolated(0):
         if not decoder_is_trained(pair):
             left_out.append("reconstructions and samples: a limit leaves the decoder untrained")
@@ -99,6 +107,35 @@ def fit_figures(
     style = getattr(story, "style_scale", None)
     if isinstance(style, Tensor) and style.numel() > 1:
         figures.save(figures.style_scales(style.detach().cpu().numpy()), folder / "style_scales.png")
+    return left_out
+
+
+def _paired_figures(
+    pair: LedgerELBO, splits: Splits, views: Views, classes: list[str] | None, folder: Path
+) -> list[str]:
+    """The figures of each modality. Returns what was left out, as `fit_figures` does."""
+    left_out = []
+    valid: Any = splits.valid
+    drawing: Any = views
+    shapes = valid.event_shape
+    with rng.isolated(0):
+        drawn: Any = first_views(valid, views, 10, len(shapes))
+    x = drawn.to(next(pair.parameters()).device)
+    for name, shape in shapes.items():
+        split = valid.modality(name)
+        z = represent(LatentLoc(OneModality(pair.guide, name, shapes)), split, drawing.views[name].plain)
+        labels = None if split.labels is None else split.labels.numpy()
+        figures.save(figures.latent_scatter(z, labels, classes), folder / f"latents_{name}.png")
+        if len(shape) != 3:
+            left_out.append(f"reconstructions of {name}: not images")
+            continue
+        if not decoder_is_trained(pair):
+            left_out.append(f"reconstructions of {name}: a limit leaves the decoder untrained")
+            continue
+        with rng.isolated(0):
+            mean = reconstruct(pair, x, f"x_{name}")
+        images = x.views[name].unsqueeze(1).cpu().numpy()
+        figures.save(figures.reconstructions(images, mean), folder / f"reconstructions_{name}.png")
     return left_out
 
 

@@ -139,7 +139,7 @@ def prepare(name: str, data: Batch, style_scale: float = STYLE_SCALE) -> Limit:
             unit: Limit = components.build("limit", _spec(name, 1.0), **sizes)
             factor = unit.temperature_of(2)
             assert factor is not None
-            limit = components.build("limit", _spec(name, variance / float(factor)), **sizes)
+            limit = components.build("limit", _spec(name, variance / float(torch.as_tensor(factor).detach())), **sizes)
         limit.build(2)
         _fit(limit.to(data.z), data)
     return limit.requires_grad_(False)
@@ -153,6 +153,10 @@ def _fit(limit: Limit, data: Batch) -> None:
     target = None if limit.momentum is None else limit.geometry(data.z)
     given = Given(target, data.labels, data.index)
     parameters = list(limit.parameters())
+    temperature = limit.temperature_of(2)
+    if isinstance(temperature, Tensor) and temperature.requires_grad:  # learned elsewhere, here it is the story's
+        gradients: Sequence[Tensor | None] = torch.autograd.grad(temperature, parameters, allow_unused=True)
+        parameters = [weight for weight, gradient in zip(parameters, gradients, strict=True) if gradient is None]
     optimizer = torch.optim.Adam(parameters, lr=0.01) if parameters else None
     for _ in range(STEPS):
         limit.follow(nn.Identity())  # there is no teacher's network, but prototypes may follow as well

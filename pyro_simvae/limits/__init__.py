@@ -10,6 +10,7 @@ from pyro_simvae.limits.gaussian import LogDet as logdet
 from pyro_simvae.limits.given import Given
 from pyro_simvae.limits.limit import Claim, Limit, Terms
 from pyro_simvae.limits.linear import PCA as pca
+from pyro_simvae.limits.multimodal import CLIP as clip
 from pyro_simvae.limits.nearest_neighbour import KoLeo as koleo
 from pyro_simvae.limits.observed import NPID as npid
 from pyro_simvae.limits.observed import Softmax as softmax
@@ -26,6 +27,7 @@ LIMITS: dict[str, type[Limit]] = {
     "simclr": simclr,
     "moco": moco,
     "dcl": dcl,
+    "clip": clip,
     "supcon": supcon,
     "npid": npid,
     "logdet": logdet,

@@ -41,7 +41,8 @@ class Contrastive(Limit):
 
     def constants(self, num_groups: int, num_views: int, dim: int) -> dict[str, float]:
         """The kernel's normalizer, and the number of candidates: the literature sums where a density averages."""
-        temperature = 1.0 if self.temperature is None else self.temperature
+        given = self.temperature_of(dim)
+        temperature = 1.0 if given is None else torch.as_tensor(given).item()
         normalizer = 1 / temperature + dim * math.log(2 * math.pi * temperature) / 2
         return {"agreement": -normalizer, "entropy": normalizer + math.log(self.num_candidates(num_groups, num_views))}
 

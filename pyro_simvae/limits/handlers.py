@@ -14,6 +14,7 @@ from torch.distributions import constraints
 
 from pyro_simvae.limits.given import Given
 from pyro_simvae.limits.latents import Latents
+from pyro_simvae.sites import is_view
 
 if TYPE_CHECKING:
     from pyro_simvae.limits.limit import Limit
@@ -51,6 +52,8 @@ class EntropyForLikelihood(Messenger):
         at "z"         (1 - w) log p(z | c) + w agreement(z)      w = 0 for joint content, else t
         at "x"         (1 - t) log p(x | z) + t Ĥ[z]
 
+    Where modalities have sites of their own, "x_NAME", the first of them carries the entropy of all.
+
     Args:
         limit: gives the terms and t.
         latents: the densities of the story's latents.
@@ -66,9 +69,11 @@ class EntropyForLikelihood(Messenger):
         self.z: Tensor | None = None
 
     def _pyro_sample(self, msg: Any) -> None:
-        weights = {"content": self.limit.share_of_joint, "z": self.limit.share_of_joint, "x": 1 - self.limit.t}
-        if msg["name"] in weights:
-            msg["fn"] = self.sites[msg["name"]] = Scored(msg["fn"], weights[msg["name"]])
+        if msg["name"] in ("content", "z"):
+            msg["fn"] = self.sites[msg["name"]] = Scored(msg["fn"], self.limit.share_of_joint)
+        elif is_view(msg["name"]):
+            msg["fn"] = Scored(msg["fn"], 1 - self.limit.t)
+            self.sites.setdefault("x", msg["fn"])  # with several kinds of views, the first carries the entropy
 
     def _pyro_post_sample(self, msg: Any) -> None:
         if msg["name"] == "z":
@@ -80,7 +85,7 @@ class EntropyForLikelihood(Messenger):
         limit, latents, given = self.limit, self.latents, self.given
         z = self.z / latents.unit
         agreement, entropy = limit.agreement(z, latents, given), limit.entropy(z, latents, given)
-        self.sites["x"].extra = limit.t * _total(entropy, z)
+        self.sites["x"].extra = (limit.t * _total(entropy, z)).sum_to_size(self.sites["x"].batch_shape)
         self.sites["x"].loss_terms = limit.normalized({k: v.detach() for k, v in (agreement | entropy).items()}, z)
         if limit.content == "joint":
             # The program's own sites score the story's latents; the entropy is that of the representations.

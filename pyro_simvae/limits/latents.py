@@ -19,7 +19,7 @@ from pyro_simvae.distributions import Flat
 from pyro_simvae.errors import InputError
 from pyro_simvae.guides.conjugate import why_not_conjugate
 from pyro_simvae.local_params import local_params
-from pyro_simvae.sites import latent_sites
+from pyro_simvae.sites import is_view, latent_sites
 
 
 class Latents(ABC):
@@ -240,7 +240,7 @@ class _Substitute(Messenger):
         if msg["name"] in self.values:
             self.fns[msg["name"]] = msg["fn"]
             msg["value"], msg["done"] = self.values[msg["name"]], True
-        elif msg["name"] == "x":
+        elif is_view(msg["name"]):
             msg["value"], msg["done"], msg["is_observed"] = torch.zeros(()), True, True
 
 

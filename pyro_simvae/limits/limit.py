@@ -16,6 +16,7 @@ from pyro_simvae.limits.given import Given
 from pyro_simvae.limits.latents import GaussianLatents, Latents
 from pyro_simvae.limits.pair import LimitGuide, LimitModel
 from pyro_simvae.limits.teacher import Teacher
+from pyro_simvae.modalities import Modalities
 from pyro_simvae.sites import latent_sites
 
 Content = Literal["joint", "leave-one-out", "pairwise"]
@@ -189,8 +190,8 @@ class Limit(nn.Module, ABC):
         """Agreement and entropy by name, each `(N, J)` or broadcast to it, in nats; z after the geometry's map."""
         return self.agreement(z, latents, given) | self.entropy(z, latents, given)
 
-    def check(self, z: Tensor, given: Given) -> None:
-        """Raises InputError for a batch `(N, J, ...)` on which the limit is not defined."""
+    def check(self, z: Tensor | Modalities, given: Given) -> None:
+        """Raises InputError for a batch, `(N, J, ...)` or modalities, on which the limit is not defined."""
         num_groups, num_views = z.shape[:2]
         name = type(self).__name__
         if num_views < self.least_views:

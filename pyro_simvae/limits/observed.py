@@ -16,6 +16,7 @@ from pyro_simvae.limits.geometry import sphere
 from pyro_simvae.limits.given import Given
 from pyro_simvae.limits.latents import Latents
 from pyro_simvae.limits.limit import Claim, Limit
+from pyro_simvae.modalities import Modalities
 
 MAPPING = "temperature = variance of a view given its content: s²"
 
@@ -62,7 +63,7 @@ class ObservedContent(Limit):
         (name,) = self.observes
         return cast(Tensor, getattr(given, name))
 
-    def check(self, z: Tensor, given: Given) -> None:
+    def check(self, z: Tensor | Modalities, given: Given) -> None:
         super().check(z, given)
         in_range(self.observes[0], self.picked(given), self.num_contents)
 

@@ -8,10 +8,12 @@ from pyro import distributions as dist
 from pyro import poutine
 from torch import Tensor, nn
 
+from pyro_simvae.errors import InputError
 from pyro_simvae.limits.geometry import euclidean, sphere
 from pyro_simvae.limits.given import Given
 from pyro_simvae.limits.handlers import EntropyForLikelihood, PointPosterior
 from pyro_simvae.limits.latents import GaussianLatents, Latents, TracedLatents, is_gaussian
+from pyro_simvae.modalities import Modalities, present
 from pyro_simvae.sites import accepted, latent_sites, observed_arguments
 
 if TYPE_CHECKING:
@@ -50,11 +52,18 @@ class LimitModel(nn.Module):
         """What of "labels" and "index" the limit or the story asks for."""
         return {*self.limit.observes} | observed_arguments(self.story)
 
-    def forward(self, x: Tensor | None = None, num_groups: int = 1, num_views: int = 2, **observed: Tensor) -> Any:
-        """x: `(N, J, *event)` and what the limit observes, `labels` or `index` `(N,)`; without x the story's prior."""
+    def forward(
+        self, x: Tensor | Modalities | None = None, num_groups: int = 1, num_views: int = 2, **observed: Tensor
+    ) -> Any:
+        """x: views or modalities, and `labels` or `index` `(N,)` for limits that observe them; without x, the prior."""
         if x is None:
             return self.story(None, num_groups, num_views)
         limit = self.limit
+        if present(x) is not None:
+            raise InputError(
+                f"{type(limit).__name__} compares all views of a group, and some groups lack a modality: "
+                "leave those out, or fit the story itself, which marginalises it"
+            )
         target = None if limit.teacher is None else limit.geometry(limit.teacher(x))
         given = Given(target, observed.get("labels"), observed.get("index"))
         limit.check(x, given)
@@ -86,8 +95,8 @@ class LimitGuide(nn.Module):
         """What of "labels" and "index" the guide asks for."""
         return observed_arguments(self.guide)
 
-    def forward(self, x: Tensor, **observed: Tensor) -> Any:
-        """x: `(N, J, *event)`."""
+    def forward(self, x: Tensor | Modalities, **observed: Tensor) -> Any:
+        """x: `(N, J, *event)`, or modalities."""
         (model,) = self._limit_model
         limit = model.limit
         if self.training and torch.is_grad_enabled():
@@ -105,8 +114,8 @@ class LimitGuide(nn.Module):
         guide: Any = self.guide
         return guide.before_projection(x)
 
-    def latent(self, x: Tensor) -> dist.TorchDistribution:
-        """q(z | x) for x `(N, J, *event)`: batch shape `(N, J)`, event shape `(D,)`; without batch statistics."""
+    def latent(self, x: Tensor | Modalities) -> dist.TorchDistribution:
+        """q(z | x) of views or modalities x: batch shape `(N, J)`, event shape `(D,)`; without batch statistics."""
         (model,) = self._limit_model
         limit = model.limit
         geometry = limit.geometry if limit.geometry is sphere else euclidean

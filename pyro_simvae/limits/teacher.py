@@ -8,6 +8,7 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from pyro_simvae.local_params import local_params
+from pyro_simvae.modalities import Modalities
 
 
 class Teacher(nn.Module):
@@ -38,8 +39,8 @@ class Teacher(nn.Module):
             buffer.copy_(current)
 
     @torch.no_grad()
-    def forward(self, x: Tensor) -> Tensor:
-        """x: `(N, J, *event)`. Returns the loc of q(z | x), `(N, J, D)`."""
+    def forward(self, x: Tensor | Modalities) -> Tensor:
+        """x: `(N, J, *event)`, or modalities. Returns the loc of q(z | x), `(N, J, D)`."""
         with local_params(self.guide), poutine.block():
             site: Any = poutine.trace(self.guide).get_trace(x).nodes["z"]
         return site["fn"].mean

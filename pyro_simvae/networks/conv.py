@@ -14,8 +14,8 @@ class Conv(Network):
     Args:
         channels: channels after each convolution; every one halves the side.
         hidden: width of the fully connected layer next to the latent.
-        dense_decoder: whether the decoder is that layer and no convolutions, not the mirror image: on images
-            like MNIST's it costs a tenth, and they are sharp enough for a representation.
+        dense_decoder: whether the decoder has that layer only and no convolutions, instead of the mirror image:
+            on small images it is several times faster.
     """
 
     def __init__(self, channels: Sequence[int] = (32, 64), hidden: int = 256, dense_decoder: bool = False) -> None:

@@ -37,7 +37,7 @@ def fitted(tmp_path, num_views):
     experiment.pair.load_state_dict(load_checkpoint(folder / "checkpoints" / "last.ckpt")["weights"])
     train = experiment.splits.train
     (batch,) = train.batches(torch.arange(len(train)), len(train), num_views)
-    return experiment.model.double(), batch.images.double()
+    return experiment.story.double(), batch.images.double()
 
 
 def angles(story, subspace):

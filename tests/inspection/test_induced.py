@@ -69,9 +69,9 @@ def test_density_of_every_limit_is_its_loss(name, data):
     assert torch.equal(found, again)  # whatever the seed outside, which has moved on
 
 
-@pytest.mark.parametrize("name", ["simclr", "swav", "softmax", "logdet"])
+@pytest.mark.parametrize("name", ["simclr", "swav", "softmax", "logdet", "clip"])
 def test_temperatures_are_those_of_one_story(name, data):
-    assert induced.prepare(name, data, 0.3).temperature_of(2) == pytest.approx(2 * 0.3**2)
+    assert float(induced.prepare(name, data, 0.3).temperature_of(2)) == pytest.approx(2 * 0.3**2)
 
 
 def test_a_limit_without_temperature_keeps_its_own_scale(data):
