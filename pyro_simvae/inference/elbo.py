@@ -5,11 +5,11 @@ from typing import Any, NamedTuple
 import pyro
 from pyro import poutine
 from pyro.distributions.util import scale_and_mask
-from pyro.poutine.util import prune_subsample_sites
+from pyro.poutine.util import site_is_subsample
 from torch import Tensor, nn
 
 from pyro_simvae.errors import InputError
-from pyro_simvae.local_params import prepare
+from pyro_simvae.local_params import call, prepare
 
 
 class Ledger(NamedTuple):
@@ -48,16 +48,16 @@ class LedgerELBO(nn.Module):
     def forward(self, x: Tensor, likelihood_weight: float = 1.0, kl_weight: float = 1.0) -> Ledger:
         """x: `(N, J, *event)`. Raises InputError at a guide site that cannot be reparametrized."""
         with pyro.settings.context(module_local_params=True):
-            guide_trace = poutine.trace(self.guide).get_trace(x)
-            model_trace = poutine.trace(poutine.replay(self.model, trace=guide_trace)).get_trace(x)
+            with poutine.trace() as guide:
+                call(self.guide, x)
+            with poutine.trace() as model, poutine.replay(trace=guide.trace):
+                call(self.model, x)
         objective, elbo = x.new_zeros(()), x.new_zeros(())
         terms = {}
-        for prefix, sign, trace in (("log_p", 1.0, model_trace), ("log_q", -1.0, guide_trace)):
-            trace = prune_subsample_sites(trace)
-            trace.compute_log_prob()
+        for prefix, sign, trace in (("log_p", 1.0, model.trace), ("log_q", -1.0, guide.trace)):
             site: Any  # Pyro's own type leaves every field optional
             for name, site in trace.nodes.items():
-                if site["type"] != "sample" or site["infer"].get("_deterministic"):
+                if site["type"] != "sample" or site_is_subsample(site) or site["infer"].get("_deterministic"):
                     continue
                 if prefix == "log_q" and not site["fn"].has_rsample:
                     raise InputError(
@@ -65,15 +65,17 @@ class LedgerELBO(nn.Module):
                         "gradient would be wrong here: marginalize it in the story, or give it a continuous guide"
                     )
                 weight = likelihood_weight if site["is_observed"] else kl_weight
-                objective = objective + sign * weight * site["log_prob_sum"]
-                log_prob = _unweighted(site)
-                elbo = elbo + sign * log_prob
+                scaled, log_prob = _log_probs(site)
+                objective = objective.add(scaled, alpha=sign * weight)
+                elbo = elbo.add(log_prob, alpha=sign)
                 terms[f"{prefix}/{name}"] = log_prob
         return Ledger(objective, elbo, terms)
 
 
-def _unweighted(site: dict[str, Any]) -> Tensor:
-    """The site's log-density without `poutine.scale`, detached."""
+def _log_probs(site: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    """The site's log-density with `poutine.scale`, and without it, detached; each `()`."""
+    log_prob = site["fn"].log_prob(site["value"], *site["args"], **site["kwargs"])
+    scaled = scale_and_mask(log_prob, site["scale"], site["mask"]).sum()
     if isinstance(site["scale"], float) and site["scale"] == 1.0:
-        return site["log_prob_sum"].detach()
-    return scale_and_mask(site["unscaled_log_prob"], 1.0, site["mask"]).sum().detach()
+        return scaled, scaled.detach()
+    return scaled, scale_and_mask(log_prob, 1.0, site["mask"]).sum().detach()
