@@ -5,6 +5,8 @@ from pyro import distributions as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pyro_simvae.distributions import Gaussian
+
 
 class AmortizedContent(nn.Module):
     """q(c | z_1..J) = Normal(z̄ + shift(h), (scale(h) / √J)²), with h = mean_j φ(z_j) pooled over the views.
@@ -31,4 +33,4 @@ class AmortizedContent(nn.Module):
         output = self.group(torch.cat([pooled, mean], -1)).to(z.dtype)
         shift, raw_scale = output.chunk(2, -1)
         scale = (F.softplus(raw_scale) + 1e-5) / z.shape[-2] ** 0.5
-        return dist.Normal(mean + shift, scale, validate_args=False).to_event(1)
+        return Gaussian(mean + shift, scale)

@@ -7,6 +7,7 @@ from pyro import distributions as dist
 from pyro.nn import PyroModule
 from torch import Tensor, nn
 
+from pyro_simvae.distributions import Gaussian
 from pyro_simvae.errors import InputError, unknown_name
 from pyro_simvae.guides.amortized import AmortizedContent
 from pyro_simvae.guides.conjugate import ConjugateContent, why_not_conjugate
@@ -44,7 +45,7 @@ class MeanField(PyroModule):
     def latent(self, x: Tensor) -> dist.TorchDistribution:
         """q(z | x) for x `(N, J, *event)`: batch shape `(N, J)`, event shape `(D,)`."""
         loc, scale = self.encoder(x)
-        return dist.Normal(loc, scale, validate_args=False).to_event(1)
+        return Gaussian(loc, scale)
 
     def forward(self, x: Tensor) -> None:
         """x: `(N, J, *event)`."""

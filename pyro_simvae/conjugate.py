@@ -18,9 +18,9 @@ import torch
 from pyro import distributions as dist
 from torch import Tensor
 
-Scale = float | Tensor
+from pyro_simvae.distributions import LOG_2PI, Gaussian
 
-LOG_2PI = math.log(2 * math.pi)
+Scale = float | Tensor
 
 
 def is_flat(content_scale: Scale) -> bool:
@@ -34,10 +34,8 @@ def content_posterior(z: Tensor, style_scale: Scale, content_scale: Scale) -> di
     Returns: a distribution with batch shape `(..., N, 1)` and event shape `(D,)`.
     """
     style = torch.as_tensor(style_scale, dtype=z.dtype, device=z.device)
-    precision = z.shape[-2] / style**2 + content_scale**-2
-    loc = z.sum(-2, keepdim=True) / (style**2 * precision)
-    scale = precision.rsqrt().expand_as(loc)
-    return dist.Normal(loc, scale, validate_args=False).to_event(1)
+    weight = z.shape[-2] + (style / content_scale) ** 2  # s² / v: the prior weighs as much as s² / g² views
+    return Gaussian(z.sum(-2, keepdim=True) / weight, style * weight.rsqrt())
 
 
 def group_evidence(z: Tensor, style_scale: Scale, content_scale: Scale) -> Tensor:
@@ -72,4 +70,4 @@ def predictive(z: Tensor, style_scale: Scale, content_scale: Scale) -> dist.Torc
     content = content_posterior(z, style_scale, content_scale)
     style = torch.as_tensor(style_scale, dtype=z.dtype, device=z.device)
     scale = (content.variance + style**2).sqrt()
-    return dist.Normal(content.mean, scale, validate_args=False).to_event(1)
+    return Gaussian(content.mean, scale)
