@@ -131,9 +131,9 @@ class SVI:
         position = self.epoch + self.step / self.steps_per_epoch
         for group in self.optimizer.param_groups:
             group["lr"] = self.training.learning_rate * self._learning_rate_factor(position)
-        ledger = self.module(x, self.training.likelihood_weight, self._kl_weight(position))
+        ledger = self._ledger(x, self._kl_weight(position))
         self._check_finite(ledger)
-        self.fabric.backward(-ledger.objective / len(x))
+        self.fabric.backward(ledger.objective / -len(x))
         if self.training.gradient_clip is not None:
             self.fabric.clip_gradients(self.module, self.optimizer, max_norm=self.training.gradient_clip)
         self.optimizer.step()
@@ -141,6 +141,11 @@ class SVI:
         for name, value in _named(ledger).items():
             self.sums[name] = self.sums.get(name, 0.0) + value / len(x)
         return ledger
+
+    def _ledger(self, x: Tensor, kl_weight: float) -> Ledger:
+        # `self.module` would do the same, and convert and watch each of the ledger's tensors by itself besides.
+        with self.fabric.autocast():
+            return self.elbo(x, self.training.likelihood_weight, kl_weight)
 
     def _close_epoch(self, progress: Progress, rate: float) -> None:
         row: Row = {"epoch": self.epoch + 1, "kl_weight": self._kl_weight(self.epoch + 1)}
@@ -171,7 +176,7 @@ class SVI:
         with rng.isolated(seed), torch.no_grad():
             for batch in split.batches(torch.arange(len(split)), size, self.training.num_views):
                 x, _ = self.views(batch.images, self.training.num_views)
-                ledger = self.module(x, self.training.likelihood_weight, self.training.kl_weight)
+                ledger = self._ledger(x, self.training.kl_weight)
                 self._check_finite(ledger)
                 for name, value in _named(ledger).items():
                     sums[name] = sums.get(name, 0.0) + float(value)
