@@ -20,7 +20,7 @@ STAMP := $(VENV)/.installed-$(VERSION)
 READY := $(shell $(BIN)/python -c '' 2>/dev/null && [ "$$(cat $(STAMP) 2>/dev/null)" = "$(CURDIR)" ] && echo yes)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types clean FORCE
+.PHONY: help install demo test lint types docs clean FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -58,6 +58,9 @@ types: $(STAMP) ## check the types of the package, models and guides
 	@cd build/types/pyro_simvae && ln -s ../../../pyro_simvae/* ../../../models ../../../guides .
 	@bin=$$(cd $(BIN) && pwd); set -x; cd build/types; \
 	"$$bin/python" -P -m mypy --config-file ../../pyproject.toml --cache-dir ../../.mypy_cache -p pyro_simvae
+
+docs: $(STAMP) ## renew what README.md and docs/methods.md say of the limits, from their claims
+	$(BIN)/python -P -m pyro_simvae.limits.methods .
 
 clean: ## remove .venv, builds and caches (runs and data stay)
 	@[ ! -e $(VENV) ] || [ -e $(VENV)/pyvenv.cfg ] || { echo "$(VENV) is not a virtual environment" >&2; exit 1; }

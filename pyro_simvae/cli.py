@@ -42,7 +42,9 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "fit": commands.fit,
     "evaluate": commands.evaluate,
     "sample": commands.sample,
+    "limits": commands.limits,
 }
+FIGURE = "draw the densities of a latent that the losses induce, to PATH.png (limits.png by default)"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -114,7 +116,12 @@ def parser() -> ArgumentParser:
                     metavar="NAME",
                     help=f"{', '.join(KNOWN[kind])}; --{kind}.help NAME lists its own options",
                 )
-        sub.add_function_arguments(command, skip=set(KNOWN) if name == "fit" else set(), as_positional=name != "fit")
+        if name == "limits":  # words and an option with or without a value, which a signature cannot say
+            sub.add_argument("names", nargs="*", default=[], metavar="NAME", help="which limits; all by default")
+            sub.add_argument("--figure", nargs="?", const="limits.png", metavar="PATH", help=FIGURE)
+        else:
+            skip: set[str | int] = set(KNOWN) if name == "fit" else set()
+            sub.add_function_arguments(command, skip=skip, as_positional=name != "fit")
         subcommands.add_subcommand(name, sub)
     return root
 

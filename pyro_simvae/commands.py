@@ -1,7 +1,7 @@
-"""The commands as functions: fit a story, evaluate a run, sample from it."""
+"""The commands as functions: fit a story, evaluate a run, sample from it, list the limits."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +21,7 @@ from pyro_simvae.inference.files import load_checkpoint, write_text
 from pyro_simvae.inference.progress import Progress
 from pyro_simvae.inference.settings import Hardware, Training
 from pyro_simvae.inference.svi import SVI, load_weights
+from pyro_simvae.limits import Claim
 
 
 def fit(
@@ -172,6 +173,48 @@ def sample(run: str, num_groups: int = 8, num_views: int = 8, seed: int = 0, out
     prior_figure(draws, path.with_suffix(".png"))
     console.print(f"sampled: {path}", highlight=False)
     return path
+
+
+def limits(names: Sequence[str] = (), figure: str | None = None) -> dict[str, Claim]:
+    """List the discriminative limits of the story and what each claims, or draw the densities that they induce.
+
+    Args:
+        names: which limits, such as simclr; all by default.
+        figure: draw the log-density of one latent under each loss, beside the program's own, to this .png file, which
+            does not exist yet; limits.png where no path is given.
+
+    Returns:
+        The claims by name.
+
+    Raises:
+        InputError: an unknown limit; `figure` exists or is no .png file.
+    """
+    from rich.progress import track
+
+    from pyro_simvae.limits.methods import select, terminal_table
+
+    console, chosen = Console(soft_wrap=True), select(names)
+    if figure is None:
+        # Where the output is a file or a pipe it has no width of its own.
+        console.print(terminal_table(chosen), width=None if console.is_terminal else 120)
+        return {name: limit.claim for name, limit in chosen.items()}
+
+    from pyro_simvae.inspection.canvas import save
+    from pyro_simvae.inspection.induced import batch, induced, limit_panel, story_panel
+
+    path = Path(figure)
+    if path.suffix != ".png":
+        raise InputError(f"{path} is no .png file: give --figure NAME.png, after the names of limits")
+    if path.exists():
+        raise InputError(f"{path} exists: choose another --figure")
+    data = batch()
+    panels = [story_panel(data)]
+    progress = track(chosen, "densities", console=console, transient=True, disable=not console.is_terminal)
+    panels += [limit_panel(name, data) for name in progress]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save(induced(panels, data), path)
+    console.print(f"drawn: {path}", highlight=False)
+    return {name: limit.claim for name, limit in chosen.items()}
 
 
 # -- parts ------------------------------------------------------------------------------------------------------

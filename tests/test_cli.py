@@ -13,6 +13,8 @@ from PIL import Image
 
 from pyro_simvae import cli
 from pyro_simvae.inference import files
+from pyro_simvae.inspection import induced
+from pyro_simvae.limits import LIMITS
 
 SMALL = ["--network", "mlp", "--network.hidden", "[8]", "--latent_dim", "3"]
 SHORT = ["--training.epochs", "1", "--training.num_groups", "8"]
@@ -300,3 +302,39 @@ def test_vectors_are_fitted_by_the_linear_story(tmp_path, capsys):
     assert cli.main(["fit", "--data", f"arrays:{tmp_path / 'views.npz'}", *options]) == 0
     assert "left out reconstructions and samples: the views are vectors" in capsys.readouterr().out
     assert cli.main(["evaluate", str(tmp_path / "run")]) == 0
+
+
+def test_limits_lists_every_claim(capsys):
+    assert cli.main(["limits"]) == 0
+    rows = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.split()]
+    assert set(LIMITS) <= set(rows)
+    assert cli.main(["limits", "vicreg", "simclr"]) == 0
+    rows = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.split()]
+    assert [row for row in rows if row in LIMITS] == ["vicreg", "simclr"]
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (["simcl"], "unknown limit 'simcl': did you mean simclr"),
+        (["--figure", "simclr"], "simclr is no .png file: give --figure NAME.png, after the names"),
+        (["simclr", "--figur", "a.png"], "--figur"),
+    ],
+)
+def test_bad_limits(refused, options, text):
+    refused(cli.main(["limits", *options]), text)
+
+
+def test_limits_figure_is_written_once(tmp_path, capsys, monkeypatch):
+    for name, value in (("CELLS", 5), ("ANGLES", 12), ("PIXELS", 9)):
+        monkeypatch.setattr(induced, name, value)
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["limits", "simclr", "--figure"]) == 0
+    assert cli.main(["limits", "simclr", "logdet", "--figure", "figures/two.png"]) == 0
+    assert "drawn: figures/two.png" in capsys.readouterr().out
+    drawn = (tmp_path / "limits.png").read_bytes()
+    assert drawn.startswith(b"\x89PNG")
+    assert (tmp_path / "figures" / "two.png").is_file()
+    assert cli.main(["limits", "simclr", "--figure"]) == 2
+    assert "limits.png exists: choose another --figure" in capsys.readouterr().err
+    assert (tmp_path / "limits.png").read_bytes() == drawn

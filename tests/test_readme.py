@@ -1,7 +1,11 @@
-"""The README's code is the code: its story is models/simvae.py, its first edit is fitted as written."""
+"""The README's code is the code: its story is models/simvae.py, its first edit is fitted as written, its limit runs."""
 
+import math
 import re
 from pathlib import Path
+
+import pyro
+import torch
 
 from pyro_simvae import cli
 
@@ -42,3 +46,14 @@ def test_first_edit_is_fitted_by_path_and_the_run_keeps_it(tmp_path, images, cap
     assert cli.main(["sample", str(tmp_path / "run")]) == 0
     assert (tmp_path / "run" / "model.py").read_text(encoding="utf-8") == edit
     assert "Test accuracy" in capsys.readouterr().out
+
+
+def test_limit_in_plain_pyro_takes_a_step():
+    plain, limit = (next(block for block in BLOCKS if text in block) for text in ("svi.step(x)", "limits.simclr"))
+    names = {}
+    pyro.clear_param_store()
+    exec(plain, names)
+    exec(limit, names)
+    assert math.isfinite(names["svi"].step(torch.rand(4, 2, 1, 8, 8)))
+    pyro.clear_param_store()
+    assert names["loss"].isfinite()
