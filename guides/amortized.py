@@ -5,6 +5,7 @@ from pyro import distributions as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pyro_simvae.distributions import Gaussian
 from pyro_simvae.modalities import mean_of_present
 
 
@@ -34,4 +35,4 @@ class AmortizedContent(nn.Module):
         output = self.group(torch.cat([pooled, mean], -1)).to(z.dtype)
         shift, raw_scale = output.chunk(2, -1)
         scale = (F.softplus(raw_scale) + 1e-5) / count**0.5
-        return dist.Normal(mean + shift, scale, validate_args=False).to_event(1)
+        return Gaussian(mean + shift, scale)

@@ -9,6 +9,7 @@ from pyro.distributions import constraints
 from pyro.nn import PyroModule
 from torch import Tensor, nn
 
+from pyro_simvae.distributions import Gaussian
 from pyro_simvae.errors import InputError, unknown_name
 from pyro_simvae.guides.amortized import AmortizedContent
 from pyro_simvae.guides.conjugate import ConjugateContent, why_not_conjugate
@@ -53,7 +54,7 @@ class MeanField(PyroModule):
     def latent(self, x: Tensor | Modalities) -> dist.TorchDistribution:
         """q(z | x) for x `(N, J, *event)`, or modalities: batch shape `(N, J)`, event shape `(D,)`."""
         loc, scale = self.encoder(x)
-        return dist.Normal(loc, scale, validate_args=False).to_event(1)
+        return Gaussian(loc, scale)
 
     @property
     def has_projection(self) -> bool:

@@ -11,7 +11,7 @@ from torch.distributions import constraints
 
 from pyro_simvae.checks import plate_sizes, positive
 from pyro_simvae.conjugate import is_flat
-from pyro_simvae.distributions import Flat
+from pyro_simvae.distributions import Flat, Gaussian
 from pyro_simvae.errors import InputError
 from pyro_simvae.likelihoods import Likelihood
 
@@ -67,7 +67,7 @@ class SimVAE(PyroModule):
     def content(self, num_views: int) -> dist.TorchDistribution:
         if not is_flat(self.content_scale):
             origin = self.style_scale.new_zeros(self.latent_dim)
-            return dist.Normal(origin, self.content_scale, validate_args=False).to_event(1)
+            return Gaussian(origin, self.content_scale)
         if num_views == 1:
             raise InputError(
                 "flat content leaves the latent of a single view without a prior (improper): "
@@ -76,7 +76,7 @@ class SimVAE(PyroModule):
         return Flat(self.latent_dim)
 
     def latent(self, content: Tensor) -> dist.TorchDistribution:
-        return dist.Normal(content, self.style_scale, validate_args=False).to_event(1)
+        return Gaussian(content, self.style_scale)
 
     def forward(self, x: Tensor | None = None, num_groups: int = 1, num_views: int = 2) -> Tensor:
         """x: `(N, J, *event)`, or None to draw `num_groups` groups of `num_views` views from the prior."""

@@ -2,11 +2,11 @@
 
 import pyro
 import torch
-from pyro import distributions as dist
 from pyro.nn import PyroModule
 from torch import Tensor
 
 from pyro_simvae.checks import plate_sizes
+from pyro_simvae.distributions import Gaussian
 from pyro_simvae.likelihoods import Likelihood
 
 
@@ -35,5 +35,5 @@ class VAE(PyroModule):
         """x: `(N, J, *event)`, or None to draw `num_groups` groups of `num_views` views from the prior."""
         num_groups, num_views = plate_sizes(x, num_groups, num_views)
         with pyro.plate("groups", num_groups, dim=-2), pyro.plate("views", num_views, dim=-1):
-            z = pyro.sample("z", dist.Normal(self.origin, 1.0, validate_args=False).to_event(1))
+            z = pyro.sample("z", Gaussian(self.origin, 1.0))
             return pyro.sample("x", self.likelihood(z), obs=x)

@@ -18,9 +18,9 @@ import torch
 from pyro import distributions as dist
 from torch import Tensor
 
-Scale = float | Tensor
+from pyro_simvae.distributions import LOG_2PI, Gaussian
 
-LOG_2PI = math.log(2 * math.pi)
+Scale = float | Tensor
 
 
 def is_flat(content_scale: Scale) -> bool:
@@ -41,10 +41,8 @@ def content_posterior(
     count: Tensor | int = z.shape[-2]
     if present is not None:
         z, count = z.masked_fill(~present.unsqueeze(-1), 0), present.sum(-1)[..., None, None]
-    precision = count / style**2 + content_scale**-2
-    loc = z.sum(-2, keepdim=True) / (style**2 * precision)
-    scale = precision.rsqrt().expand_as(loc)
-    return dist.Normal(loc, scale, validate_args=False).to_event(1)
+    weight = count + (style / content_scale) ** 2  # s² / v: the prior weighs as much as s² / g² views
+    return Gaussian(z.sum(-2, keepdim=True) / weight, style * weight.rsqrt())
 
 
 def group_evidence(z: Tensor, style_scale: Scale, content_scale: Scale) -> Tensor:
@@ -79,4 +77,4 @@ def predictive(z: Tensor, style_scale: Scale, content_scale: Scale) -> dist.Torc
     content = content_posterior(z, style_scale, content_scale)
     style = torch.as_tensor(style_scale, dtype=z.dtype, device=z.device)
     scale = (content.variance + style**2).sqrt()
-    return dist.Normal(content.mean, scale, validate_args=False).to_event(1)
+    return Gaussian(content.mean, scale)

@@ -2,10 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pyro
 from pyro.nn import PyroModule
-from torch import nn
+from torch import Tensor, nn
+
+from pyro_simvae.modalities import Modalities
 
 
 @contextmanager
@@ -32,3 +35,18 @@ def prepare(*modules: nn.Module) -> None:
         for part in module.modules():
             if isinstance(part, PyroModule) and not hasattr(part._pyro_context, "param_state"):
                 part._pyro_context.param_state = {"params": {}, "constraints": {}}
+
+
+def call(program: nn.Module, x: Tensor | Modalities, **observed: Tensor) -> Any:
+    """Calls a prepared program under `module_local_params`, without announcing its parameters where it can.
+
+    A PyroModule sends a message for each parameter of a network, through all plates, every time the network is read,
+    and swaps the global store around each call. With local parameters this only serves handlers that wait for
+    parameters, of which there are none here, and parameters that are sampled (`PyroSample`). Pyro's own call is
+    left to programs with these, and to runs with Pyro's checks on.
+    """
+    if pyro.settings.get("validate_poutine") or any(
+        isinstance(part, PyroModule) and part._pyro_samples for part in program.modules()
+    ):
+        return program(x, **observed)
+    return nn.Module.__call__(program, x, **observed)

@@ -1,18 +1,19 @@
 """The ELBO of a (model, guide) pair, site by site."""
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import pyro
 from pyro import poutine
 from pyro.distributions.util import scale_and_mask
-from pyro.poutine.util import prune_subsample_sites
+from pyro.poutine.util import site_is_subsample
 from torch import Tensor, nn
 
 from pyro_simvae.errors import InputError
 from pyro_simvae.inference.enumeration import PLATES, sum_out
-from pyro_simvae.local_params import prepare
+from pyro_simvae.local_params import call, prepare
 from pyro_simvae.modalities import Modalities
-from pyro_simvae.sites import accepted, observed_arguments
+from pyro_simvae.sites import accepted, latent_sites, observed_arguments
 
 
 class Ledger(NamedTuple):
@@ -53,6 +54,7 @@ class LedgerELBO(nn.Module):
         self.model = model
         self.guide = guide
         prepare(model, guide)
+        self.enumerates = any(site["infer"].get("enumerate") for site in latent_sites(model).values())
 
     @property
     def observes(self) -> set[str]:
@@ -73,20 +75,19 @@ class LedgerELBO(nn.Module):
             InputError: a guide site that cannot be reparametrized, or a discrete site that cannot be summed out.
         """
         with pyro.settings.context(module_local_params=True):
-            guide_trace = poutine.trace(self.guide).get_trace(x, **accepted(self.guide, observed))
-            model = poutine.enum(poutine.replay(self.model, trace=guide_trace), first_available_dim=-1 - PLATES)
-            model_trace = poutine.trace(model).get_trace(x, **accepted(self.model, observed))
+            with poutine.trace() as guide:
+                call(self.guide, x, **accepted(self.guide, observed))
+            with poutine.trace() as model, self._enumeration(), poutine.replay(trace=guide.trace):
+                call(self.model, x, **accepted(self.model, observed))
+        if self.enumerates:
+            sum_out(model.trace)
         objective, elbo = x.new_zeros(()), x.new_zeros(())
         terms: dict[str, Tensor] = {}
         limit: dict[str, Tensor] = {}
-        for prefix, sign, trace in (("log_p", 1.0, model_trace), ("log_q", -1.0, guide_trace)):
-            trace = prune_subsample_sites(trace)
-            trace.compute_log_prob()
-            if prefix == "log_p":
-                sum_out(trace)
+        for prefix, sign, trace in (("log_p", 1.0, model.trace), ("log_q", -1.0, guide.trace)):
             site: Any  # Pyro's own type leaves every field optional
             for name, site in trace.nodes.items():
-                if site["type"] != "sample" or site["infer"].get("_deterministic"):
+                if site["type"] != "sample" or site_is_subsample(site) or site["infer"].get("_deterministic"):
                     continue
                 if prefix == "log_q" and not site["fn"].has_rsample:
                     raise InputError(
@@ -94,16 +95,23 @@ class LedgerELBO(nn.Module):
                         "gradient would be wrong here: marginalize it in the story, or give it a continuous guide"
                     )
                 weight = likelihood_weight if site["is_observed"] else kl_weight
-                objective = objective + sign * weight * site["log_prob_sum"]
-                log_prob = _unweighted(site)
-                elbo = elbo + sign * log_prob
+                scaled, log_prob = _log_probs(site)
+                objective = objective.add(scaled, alpha=sign * weight)
+                elbo = elbo.add(log_prob, alpha=sign)
                 terms[f"{prefix}/{name}"] = log_prob
                 limit |= getattr(site["fn"], "loss_terms", {})
         return Ledger(objective, elbo, terms, limit)
 
+    def _enumeration(self) -> AbstractContextManager[Any]:
+        return poutine.enum(first_available_dim=-1 - PLATES) if self.enumerates else nullcontext()
 
-def _unweighted(site: dict[str, Any]) -> Tensor:
-    """The site's log-density without `poutine.scale`, detached."""
+
+def _log_probs(site: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    """The site's log-density with `poutine.scale`, and without it, detached; each `()`."""
+    log_prob = site.get("unscaled_log_prob")  # where a discrete site was summed out
+    if log_prob is None:
+        log_prob = site["fn"].log_prob(site["value"], *site["args"], **site["kwargs"])
+    scaled = scale_and_mask(log_prob, site["scale"], site["mask"]).sum()
     if isinstance(site["scale"], float) and site["scale"] == 1.0:
-        return site["log_prob_sum"].detach()
-    return scale_and_mask(site["unscaled_log_prob"], 1.0, site["mask"]).sum().detach()
+        return scaled, scaled.detach()
+    return scaled, scale_and_mask(log_prob, 1.0, site["mask"]).sum().detach()

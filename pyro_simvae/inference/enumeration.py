@@ -18,7 +18,7 @@ def sum_out(trace: poutine.Trace) -> None:
     The density becomes that of the first latent site that depends on k; that of the others becomes zero.
 
     Args:
-        trace: of a model under `poutine.enum`, with its log-densities computed.
+        trace: of a model under `poutine.enum`.
 
     Raises:
         InputError: a discrete site that is not one a group, or on which the view depends directly.
@@ -32,6 +32,7 @@ def sum_out(trace: poutine.Trace) -> None:
     discrete = [name for name, site in sites.items() if site["infer"].get("_enumerate_dim") is not None]
     if not discrete:
         return
+    trace.compute_log_prob(site_filter=lambda name, site: name in sites)
     reached = {name: site for name, site in sites.items() if site["log_prob"].dim() > PLATES}
     per_view = any(frame.dim == -1 for name in discrete for frame in sites[name]["cond_indep_stack"])
     if per_view or any(site["is_observed"] for site in reached.values()):

@@ -152,9 +152,9 @@ class SVI:
         position = self.epoch + self.step / self.steps_per_epoch
         for group in self.optimizer.param_groups:
             group["lr"] = self.training.learning_rate * self._learning_rate_factor(position)
-        ledger = self.module(x, self.training.likelihood_weight, self._kl_weight(position), **observed)
+        ledger = self._ledger(x, self._kl_weight(position), observed)
         self._check_finite(ledger)
-        self.fabric.backward(-ledger.objective / len(x))
+        self.fabric.backward(ledger.objective / -len(x))
         if self.training.gradient_clip is not None:
             self.fabric.clip_gradients(self.module, self.optimizer, max_norm=self.training.gradient_clip)
         self.optimizer.step()
@@ -175,6 +175,11 @@ class SVI:
         if "index" in self.observes:
             observed["index"] = index.to(self.fabric.device)
         return observed
+
+    def _ledger(self, x: Tensor, kl_weight: float, observed: Mapping[str, Tensor]) -> Ledger:
+        # `self.module` would do the same, and convert and watch each of the ledger's tensors by itself besides.
+        with self.fabric.autocast():
+            return self.elbo(x, self.training.likelihood_weight, kl_weight, **observed)
 
     def _close_epoch(self, progress: Progress, rate: float) -> None:
         row: Row = {"epoch": self.epoch + 1, "kl_weight": self._kl_weight(self.epoch + 1)}
@@ -214,8 +219,7 @@ class SVI:
             batches = split.batches(order, size, self.training.num_views)
             for index, batch in zip(index_batches(order, size), batches, strict=True):
                 x, _ = self.views(batch.images, self.training.num_views)
-                observed = self._observed(split, index)
-                ledger = self.module(x, self.training.likelihood_weight, self.training.kl_weight, **observed)
+                ledger = self._ledger(x, self.training.kl_weight, self._observed(split, index))
                 self._check_finite(ledger)
                 for name, value in _named(ledger, len(x)).items():
                     sums[name] = sums.get(name, 0.0) + float(value)

@@ -139,7 +139,7 @@ def prepare(name: str, data: Batch, style_scale: float = STYLE_SCALE) -> Limit:
             unit: Limit = components.build("limit", _spec(name, 1.0), **sizes)
             factor = unit.temperature_of(2)
             assert factor is not None
-            limit = components.build("limit", _spec(name, variance / float(torch.as_tensor(factor).detach())), **sizes)
+            limit = components.build("limit", _spec(name, variance / torch.as_tensor(factor).item()), **sizes)
         limit.build(2)
         _fit(limit.to(data.z), data)
     return limit.requires_grad_(False)

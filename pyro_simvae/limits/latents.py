@@ -15,7 +15,7 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 
 from pyro_simvae import conjugate
-from pyro_simvae.distributions import Flat
+from pyro_simvae.distributions import LOG_2PI, Flat
 from pyro_simvae.errors import InputError
 from pyro_simvae.guides.conjugate import why_not_conjugate
 from pyro_simvae.local_params import local_params
@@ -257,7 +257,7 @@ def _log_normal(z: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
     z, loc = z / scale, loc / scale
     # -|z - l|²/2 as one product of [z, 1, -|z|²/2] and [l, -|l|²/2, 1]: no further pass over the matrix.
     row, column = (-v.square().sum(-1, keepdim=True) / 2 for v in (z, loc))
-    column = column - scale.log().sum() - z.shape[-1] * conjugate.LOG_2PI / 2
+    column = column - scale.log().sum() - z.shape[-1] * LOG_2PI / 2
     return torch.cat([z, torch.ones_like(row), row], -1) @ torch.cat([loc, column, torch.ones_like(column)], -1).mT
 
 

@@ -6,7 +6,7 @@ import torch
 from pyro import distributions as dist
 from pyro import poutine
 from pyro.infer import Trace_ELBO
-from pyro.nn import PyroModule
+from pyro.nn import PyroModule, PyroSample
 
 from pyro_simvae.errors import InputError
 from pyro_simvae.guides import MeanField
@@ -86,12 +86,34 @@ def test_guide_that_cannot_be_reparametrized_is_refused():
         elbo(torch.randn(4, 2, P, dtype=torch.float64))
 
 
+def test_sampled_parameters_are_latent_sites():
+    class Bayesian(VAE):
+        def __init__(self, *args):
+            super().__init__(*args)
+            self.shift = PyroSample(dist.Normal(0.0, 1.0))
+
+        def forward(self, x=None, **sizes):
+            return super().forward(x, **sizes) + self.shift
+
+    class Guide(MeanField):
+        def forward(self, x):
+            super().forward(x)
+            pyro.sample("shift", dist.Normal(torch.zeros(()), 0.5))
+
+    model = Bayesian(Normal(MLP([4]).decoder((P,), D)), D)
+    elbo, x = LedgerELBO(model, Guide(model, MLP([4]).encoder((P,), D))), torch.randn(4, 2, P)
+    for checks in (True, False):
+        with pyro.validation_enabled(checks):
+            assert {"log_p/shift", "log_q/shift"} < set(elbo(x).terms)
+
+
 def test_global_parameter_store_stays_empty_and_two_pairs_do_not_meet():
     pyro.clear_param_store()
     x = torch.randn(4, 2, P, dtype=torch.float64)
     first, second = (pair(SimVAE, style_scale=s, learn_style_scale="shared") for s in (0.4, 2.0))
-    for elbo in (first, second, first):
-        elbo(x).objective.backward()
+    for elbo, checks in ((first, False), (second, True), (first, True)):
+        with pyro.validation_enabled(checks):
+            elbo(x).objective.backward()
     assert not list(pyro.get_param_store().keys())
     assert first.model.style_scale.item() == pytest.approx(0.4)
     assert second.model.style_scale.item() == pytest.approx(2.0)

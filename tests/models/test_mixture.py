@@ -13,6 +13,7 @@ from pyro.nn import PyroModule
 from torch.distributions import Normal as Gaussian
 
 from pyro_simvae import cli
+from pyro_simvae.checks import plate_sizes
 from pyro_simvae.errors import InputError
 from pyro_simvae.guides import MeanField
 from pyro_simvae.inference.elbo import LedgerELBO
@@ -146,7 +147,8 @@ def test_what_a_story_records_does_not_count():
 
 class PerView(Mixture):
     def forward(self, x=None, num_groups=1, num_views=2):
-        with pyro.plate("groups", x.shape[0], dim=-2), pyro.plate("views", x.shape[1], dim=-1):
+        num_groups, num_views = plate_sizes(x, num_groups, num_views)
+        with pyro.plate("groups", num_groups, dim=-2), pyro.plate("views", num_views, dim=-1):
             cluster = pyro.sample("cluster", self.cluster(), infer={"enumerate": "parallel"})
             z = pyro.sample("z", self.latent(self.locs[cluster]))
             return pyro.sample("x", self.likelihood(z), obs=x)
@@ -154,9 +156,10 @@ class PerView(Mixture):
 
 class Direct(Mixture):
     def forward(self, x=None, num_groups=1, num_views=2):
-        with pyro.plate("groups", x.shape[0], dim=-2):
+        num_groups, num_views = plate_sizes(x, num_groups, num_views)
+        with pyro.plate("groups", num_groups, dim=-2):
             cluster = pyro.sample("cluster", self.cluster(), infer={"enumerate": "parallel"})
-            with pyro.plate("views", x.shape[1], dim=-1):
+            with pyro.plate("views", num_views, dim=-1):
                 z = pyro.sample("z", self.latent(self.locs[cluster]))
                 return pyro.sample("x", self.likelihood(z + self.locs[cluster]), obs=x)
 
