@@ -24,6 +24,7 @@ ARGUMENTS = {
     "swav": {"num_prototypes": 6},
     "dino": {"num_prototypes": 6},
     "deepcluster": {"num_prototypes": 3, "memory_size": 8},
+    "pca": {"temperature": 1.0},  # its default is the story's own
 }
 
 
