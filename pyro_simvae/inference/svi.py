@@ -177,7 +177,7 @@ class SVI:
         return observed
 
     def _ledger(self, x: Tensor, kl_weight: float, observed: Mapping[str, Tensor]) -> Ledger:
-        # `self.module` would do the same, and convert and watch each of the ledger's tensors by itself besides.
+        # Not through `self.module`: it rounds x to bfloat16 under bf16-mixed, and with it latents and their densities.
         with self.fabric.autocast():
             return self.elbo(x, self.training.likelihood_weight, kl_weight, **observed)
 

@@ -9,12 +9,20 @@ import sys
 import numpy as np
 import pytest
 import torch
+from lightning.fabric import Fabric
 from safetensors.torch import load_file
 
+from pyro_simvae.data import Views, preset
+from pyro_simvae.data.memory import MemorySplit
 from pyro_simvae.errors import InputError
+from pyro_simvae.guides import MeanField
 from pyro_simvae.inference import rng, svi
+from pyro_simvae.inference.elbo import LedgerELBO
 from pyro_simvae.inference.settings import Training
 from pyro_simvae.inspection import gallery
+from pyro_simvae.likelihoods import Normal
+from pyro_simvae.models import SimVAE
+from pyro_simvae.networks import MLP
 
 
 @pytest.fixture(autouse=True)
@@ -189,6 +197,21 @@ def test_random_states_come_back():
     rng.set_state(state)
     assert torch.equal(torch.randn(3), first[0])
     assert (np.random.rand(3) == first[1]).all()  # noqa: NPY002
+
+
+def test_mixed_precision_keeps_the_latents_in_float32(tmp_path):
+    network = MLP([4])
+    model = SimVAE(Normal(network.decoder((5,), 3)), 3)
+    guide = MeanField(model, network.encoder((5,), 3))
+    dtypes = []
+    guide.encoder.register_forward_hook(lambda module, inputs, output: dtypes.extend(o.dtype for o in output))
+    guide.encoder.features.register_forward_hook(lambda module, inputs, output: dtypes.append(output.dtype))
+    data = MemorySplit(torch.randn(4, 5), None)
+    fabric = Fabric(accelerator="cpu", devices=1, precision="bf16-mixed")
+    settings = Training(num_groups=4)
+    loop = svi.SVI(LedgerELBO(model, guide), data, data, Views(preset("none"), (5,)), settings, fabric, tmp_path)
+    loop._step(torch.randn(4, 2, 5))
+    assert dtypes == [torch.bfloat16, torch.float32, torch.float32]
 
 
 def test_fewer_groups_than_a_batch(fit_images):
