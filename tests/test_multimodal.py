@@ -98,7 +98,7 @@ def test_clip_learns_to_pair_digits_with_their_numerals(tmp_path):
         "paired_digits", "none", network, "continuous_bernoulli", "multimodal", "mean_field", 4, training, Hardware(), 0
     )
     experiment = exp.build(config)
-    pair = LedgerELBO(*limits.clip()(experiment.model, experiment.guide))
+    pair = LedgerELBO(*limits.clip()(experiment.pair.model, experiment.pair.guide))
     (tmp_path / "checkpoints").mkdir()
     arguments = experiment.splits.train, experiment.splits.valid, experiment.views, training
     svi = SVI(pair, *arguments, _fabric(config.hardware), tmp_path)

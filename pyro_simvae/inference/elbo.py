@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import pyro
 from pyro import poutine
 from pyro.distributions.util import scale_and_mask
+from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor, nn
 
@@ -75,19 +76,18 @@ class LedgerELBO(nn.Module):
             InputError: a guide site that cannot be reparametrized, or a discrete site that cannot be summed out.
         """
         with pyro.settings.context(module_local_params=True):
-            with poutine.trace() as guide:
+            with _Sites({}) as guide:
                 call(self.guide, x, **accepted(self.guide, observed))
-            with poutine.trace() as model, self._enumeration(), poutine.replay(trace=guide.trace):
+            with _Sites(guide.sites) as model, self._enumeration():
                 call(self.model, x, **accepted(self.model, observed))
         if self.enumerates:
-            sum_out(model.trace)
+            sum_out(model.sites)
         objective, elbo = x.new_zeros(()), x.new_zeros(())
         terms: dict[str, Tensor] = {}
         limit: dict[str, Tensor] = {}
-        for prefix, sign, trace in (("log_p", 1.0, model.trace), ("log_q", -1.0, guide.trace)):
-            site: Any  # Pyro's own type leaves every field optional
-            for name, site in trace.nodes.items():
-                if site["type"] != "sample" or site_is_subsample(site) or site["infer"].get("_deterministic"):
+        for prefix, sign, sites in (("log_p", 1.0, model.sites), ("log_q", -1.0, guide.sites)):
+            for name, site in sites.items():
+                if site_is_subsample(site) or site["infer"].get("_deterministic"):
                     continue
                 if prefix == "log_q" and not site["fn"].has_rsample:
                     raise InputError(
@@ -115,3 +115,28 @@ def _log_probs(site: dict[str, Any]) -> tuple[Tensor, Tensor]:
     if isinstance(site["scale"], float) and site["scale"] == 1.0:
         return scaled, scaled.detach()
     return scaled, scale_and_mask(log_prob, 1.0, site["mask"]).sum().detach()
+
+
+class _Sites(Messenger):
+    """Keeps the sample sites of a run, by name; a latent site takes its value from the site in `given`.
+
+    It is Pyro's trace and replay in one, without the graph and the bookkeeping that nothing here reads.
+    """
+
+    def __init__(self, given: dict[str, Any]) -> None:
+        super().__init__()
+        self.given = given
+        self.sites: dict[str, Any] = {}
+
+    def _pyro_sample(self, msg: Any) -> None:
+        given = self.given.get(msg["name"])
+        if given is None or msg["is_observed"]:
+            return
+        if given["is_observed"]:
+            raise InputError(f"the guide sets the story's latent site {msg['name']!r} by obs: let it sample the site")
+        msg["value"], msg["done"] = given["value"], True
+
+    def _pyro_post_sample(self, msg: Any) -> None:
+        if msg["name"] in self.sites:
+            raise InputError(f"two sample sites are named {msg['name']!r}: give each its own name")
+        self.sites[msg["name"]] = msg.copy()

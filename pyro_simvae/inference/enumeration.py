@@ -3,8 +3,8 @@
 from typing import Any
 
 import torch
-from pyro import poutine
 from pyro.distributions.util import scale_and_mask
+from pyro.poutine.util import site_is_subsample
 
 from pyro_simvae.errors import InputError
 
@@ -12,28 +12,26 @@ PLATES = 2
 """Dimensions of "groups" and "views"; enumeration puts the values of a discrete site to their left."""
 
 
-def sum_out(trace: poutine.Trace) -> None:
+def sum_out(sites: dict[str, Any]) -> None:
     """Turns what depends on an enumerated site k into one density, log Σ_k p(k) Π_j p(z_j | k), and drops k.
 
     The density becomes that of the first latent site that depends on k; that of the others becomes zero.
 
     Args:
-        trace: of a model under `poutine.enum`.
+        sites: the sample sites of a model under `poutine.enum`, by name; changed in place.
 
     Raises:
         InputError: a discrete site that is not one a group, or on which the view depends directly.
     """
-    nodes: dict[str, Any] = trace.nodes  # Pyro's own type leaves every field optional
-    sites = {
-        name: site
-        for name, site in nodes.items()
-        if site["type"] == "sample" and not site["infer"].get("_deterministic")
-    }
     discrete = [name for name, site in sites.items() if site["infer"].get("_enumerate_dim") is not None]
     if not discrete:
         return
-    trace.compute_log_prob(site_filter=lambda name, site: name in sites)
-    reached = {name: site for name, site in sites.items() if site["log_prob"].dim() > PLATES}
+    densities = {
+        name: site["fn"].log_prob(site["value"], *site["args"], **site["kwargs"])
+        for name, site in sites.items()
+        if not site_is_subsample(site) and not site["infer"].get("_deterministic")
+    }
+    reached = {name: sites[name] for name, density in densities.items() if density.dim() > PLATES}
     per_view = any(frame.dim == -1 for name in discrete for frame in sites[name]["cond_indep_stack"])
     if per_view or any(site["is_observed"] for site in reached.values()):
         raise InputError(
@@ -42,13 +40,12 @@ def sum_out(trace: poutine.Trace) -> None:
         )
     # The views of a group share k, so they are joined before the sum. Masks belong inside it, scales outside.
     joined = [
-        scale_and_mask(site["unscaled_log_prob"], 1.0, site["mask"]).sum(-1, keepdim=True) for site in reached.values()
+        scale_and_mask(densities[name], 1.0, site["mask"]).sum(-1, keepdim=True) for name, site in reached.items()
     ]
     density = torch.stack(torch.broadcast_tensors(*joined)).sum(0).flatten(0, -1 - PLATES).logsumexp(0)  # (N, 1)
     for name, site in reached.items():
         if name in discrete:
-            trace.remove_node(name)
+            del sites[name]
             continue
-        site |= {"mask": None, "unscaled_log_prob": density, "log_prob": scale_and_mask(density, site["scale"])}
-        site["log_prob_sum"] = site["log_prob"].sum()
+        site |= {"mask": None, "unscaled_log_prob": density}
         density = torch.zeros_like(density)

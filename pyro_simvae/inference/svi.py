@@ -159,8 +159,9 @@ class SVI:
             self.fabric.clip_gradients(self.module, self.optimizer, max_norm=self.training.gradient_clip)
         self.optimizer.step()
         self.optimizer.zero_grad()
+        zero = torch.zeros_like(ledger.elbo)
         for name, value in _named(ledger, len(x)).items():
-            self.sums[name] = self.sums.get(name, 0.0) + value / len(x)
+            self.sums[name] = self.sums.get(name, zero).add(value, alpha=1 / len(x))
         return ledger
 
     def _observed(self, split: Split, index: Tensor) -> dict[str, Tensor]:
@@ -242,7 +243,7 @@ class SVI:
         return self.training.patience is not None and self.stale_epochs >= self.training.patience
 
     def _check_finite(self, ledger: Ledger) -> None:
-        if ledger.objective.isfinite():
+        if math.isfinite(ledger.objective.item()):
             return
         bad = [name for name, value in ledger.terms.items() if not value.isfinite()] or ["objective"]
         kept = self.folder / "checkpoints" / "last.ckpt"

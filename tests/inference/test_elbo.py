@@ -119,6 +119,40 @@ def test_global_parameter_store_stays_empty_and_two_pairs_do_not_meet():
     assert second.model.style_scale.item() == pytest.approx(2.0)
 
 
+def test_sites_that_cannot_be_told_apart_or_replayed_are_refused():
+    class Twice(MeanField):
+        def forward(self, x):
+            super().forward(x)
+            super().forward(x)
+
+    class Observes(PyroModule):
+        def forward(self, x):
+            with pyro.plate("groups", x.shape[0], dim=-2), pyro.plate("views", x.shape[1], dim=-1):
+                pyro.sample("z", dist.Normal(torch.zeros(D), 1.0).to_event(1), obs=torch.zeros(*x.shape[:2], D))
+
+    x, story = torch.randn(4, 2, P, dtype=torch.float64), pair(VAE).model
+    with pytest.raises(InputError, match="two sample sites are named"):
+        LedgerELBO(story, Twice(story, MLP([4]).encoder((P,), D)).double())(x)
+    with pytest.raises(InputError, match="sets the story's latent site 'z' by obs"):
+        LedgerELBO(story, Observes())(x)
+
+
+def test_masked_views_drop_out():
+    class Masked(VAE):
+        def forward(self, x=None, **sizes):
+            with poutine.mask(mask=torch.tensor([True, False])):
+                return super().forward(x, **sizes)
+
+    elbo, x = pair(Masked), torch.randn(4, 2, P, dtype=torch.float64)
+    torch.manual_seed(1)
+    ledger = elbo(x)
+    torch.manual_seed(1)
+    with pyro.settings.context(module_local_params=True):
+        reference = -Trace_ELBO().differentiable_loss(elbo.model, elbo.guide, x)
+    torch.testing.assert_close(ledger.objective, reference)
+    torch.testing.assert_close(ledger.elbo, reference.detach())
+
+
 def test_deterministic_sites_carry_no_density():
     class Recorded(VAE):
         def forward(self, *args, **kwargs):
