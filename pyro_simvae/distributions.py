@@ -36,7 +36,7 @@ class Gaussian(dist.Independent):
 
     def log_prob(self, value: Tensor) -> Tensor:
         deviation = (value - self.base_dist.loc) / self.base_dist.scale
-        nats = self.base_dist.scale.log().add(deviation.square(), alpha=0.5)
+        nats = torch.addcmul(self.base_dist.scale.log(), deviation, deviation, value=0.5)
         return -self.event_shape[0] * LOG_2PI / 2 - nats.sum(-1)
 
 

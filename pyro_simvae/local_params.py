@@ -37,16 +37,21 @@ def prepare(*modules: nn.Module) -> None:
                 part._pyro_context.param_state = {"params": {}, "constraints": {}}
 
 
-def call(program: nn.Module, x: Tensor | Modalities, **observed: Tensor) -> Any:
-    """Calls a prepared program under `module_local_params`, without announcing its parameters where it can.
+def call(program: nn.Module, x: Tensor | Modalities, announce: bool, **observed: Tensor) -> Any:
+    """Calls a prepared program under `module_local_params`.
 
     A PyroModule sends a message for each parameter of a network, through all plates, every time the network is read,
     and swaps the global store around each call. With local parameters this only serves handlers that wait for
-    parameters, of which there are none here, and parameters that are sampled (`PyroSample`). Pyro's own call is
-    left to programs with these, and to runs with Pyro's checks on.
+    parameters, of which there are none here, and parameters that are sampled.
+
+    Args:
+        announce: whether to send these messages: where `samples_parameters`. Pyro's checks turn it on too.
     """
-    if pyro.settings.get("validate_poutine") or any(
-        isinstance(part, PyroModule) and part._pyro_samples for part in program.modules()
-    ):
+    if announce or pyro.settings.get("validate_poutine"):
         return program(x, **observed)
     return nn.Module.__call__(program, x, **observed)
+
+
+def samples_parameters(program: nn.Module) -> bool:
+    """Whether a program has parameters that are sites of their own (`PyroSample`)."""
+    return any(isinstance(part, PyroModule) and part._pyro_samples for part in program.modules())

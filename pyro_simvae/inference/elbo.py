@@ -1,7 +1,10 @@
 """The ELBO of a (model, guide) pair, site by site."""
 
+import functools
+import operator
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import pyro
 from pyro import poutine
@@ -12,9 +15,11 @@ from torch import Tensor, nn
 
 from pyro_simvae.errors import InputError
 from pyro_simvae.inference.enumeration import PLATES, sum_out
-from pyro_simvae.local_params import call, prepare
+from pyro_simvae.local_params import call, prepare, samples_parameters
 from pyro_simvae.modalities import Modalities
 from pyro_simvae.sites import accepted, latent_sites, observed_arguments
+
+Number = TypeVar("Number", Tensor, float)
 
 
 class Ledger(NamedTuple):
@@ -22,17 +27,24 @@ class Ledger(NamedTuple):
 
     Attributes:
         objective: what is maximized, with the weights; `()`, differentiable.
-        elbo: the true ELBO, without weights; `()`, detached.
         terms: "log_p/SITE" and "log_q/SITE", without weights; each `()`, detached.
-            elbo = Σ log_p - Σ log_q.
-        limit: under a limit, the terms of its loss as the literature normalizes them; each `()`, detached. What is
-            called ELBO above is then the limit's objective.
+        limit: under a limit, the terms of its loss as the literature normalizes them; each `()`, detached.
     """
 
     objective: Tensor
-    elbo: Tensor
     terms: dict[str, Tensor]
     limit: dict[str, Tensor]
+
+    @property
+    def elbo(self) -> Tensor:
+        """The true ELBO, without weights; under a limit, its objective. `()`, detached."""
+        return sum_of_terms(self.terms)
+
+
+def sum_of_terms(terms: Mapping[str, Number]) -> Number:
+    """Σ log_p - Σ log_q."""
+    signed = [value if name.startswith("log_p/") else -value for name, value in terms.items()]
+    return functools.reduce(operator.add, signed)
 
 
 class LedgerELBO(nn.Module):
@@ -55,6 +67,7 @@ class LedgerELBO(nn.Module):
         self.model = model
         self.guide = guide
         prepare(model, guide)
+        self.announce = samples_parameters(model) or samples_parameters(guide)
         self.enumerates = any(site["infer"].get("enumerate") for site in latent_sites(model).values())
 
     @property
@@ -77,15 +90,16 @@ class LedgerELBO(nn.Module):
         """
         with pyro.settings.context(module_local_params=True):
             with _Sites({}) as guide:
-                call(self.guide, x, **accepted(self.guide, observed))
+                call(self.guide, x, self.announce, **accepted(self.guide, observed))
             with _Sites(guide.sites) as model, self._enumeration():
-                call(self.model, x, **accepted(self.model, observed))
+                call(self.model, x, self.announce, **accepted(self.model, observed))
         if self.enumerates:
             sum_out(model.sites)
-        objective, elbo = x.new_zeros(()), x.new_zeros(())
-        terms: dict[str, Tensor] = {}
+        objective = x.new_zeros(())
+        terms: dict[str, dict[str, Tensor]] = {"log_p": {}, "log_q": {}}
         limit: dict[str, Tensor] = {}
-        for prefix, sign, sites in (("log_p", 1.0, model.sites), ("log_q", -1.0, guide.sites)):
+        # The guide's first: the decoder, which runs when the view's density is asked for, empties the caches.
+        for prefix, sign, sites in (("log_q", -1.0, guide.sites), ("log_p", 1.0, model.sites)):
             for name, site in sites.items():
                 if site_is_subsample(site) or site["infer"].get("_deterministic"):
                     continue
@@ -97,10 +111,9 @@ class LedgerELBO(nn.Module):
                 weight = likelihood_weight if site["is_observed"] else kl_weight
                 scaled, log_prob = _log_probs(site)
                 objective = objective.add(scaled, alpha=sign * weight)
-                elbo = elbo.add(log_prob, alpha=sign)
-                terms[f"{prefix}/{name}"] = log_prob
+                terms[prefix][f"{prefix}/{name}"] = log_prob
                 limit |= getattr(site["fn"], "loss_terms", {})
-        return Ledger(objective, elbo, terms, limit)
+        return Ledger(objective, terms["log_p"] | terms["log_q"], limit)
 
     def _enumeration(self) -> AbstractContextManager[Any]:
         return poutine.enum(first_available_dim=-1 - PLATES) if self.enumerates else nullcontext()

@@ -19,7 +19,7 @@ from pyro_simvae.data import Split, Views
 from pyro_simvae.data.splits import index_batches
 from pyro_simvae.errors import InputError
 from pyro_simvae.inference import rng
-from pyro_simvae.inference.elbo import Ledger, LedgerELBO
+from pyro_simvae.inference.elbo import Ledger, LedgerELBO, sum_of_terms
 from pyro_simvae.inference.files import CHECKPOINT_FORMAT, load_checkpoint, save_checkpoint, write_csv
 from pyro_simvae.inference.progress import Progress
 from pyro_simvae.inference.settings import Training
@@ -74,7 +74,7 @@ class SVI:
         self.train, self.valid = train.to(fabric.device), valid.to(fabric.device)
         self.views = views.to(fabric.device)
         parameters = [p for p in elbo.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(
+        optimizer = _AdamW(
             parameters,
             lr=training.learning_rate,
             eps=training.adam_eps,
@@ -85,7 +85,7 @@ class SVI:
         self.steps_per_epoch = len(train) // training.num_groups
         self.epoch = 0
         self.step = 0  # within the epoch
-        self.sums: dict[str, Tensor] = {}
+        self.sums: dict[tuple[str, ...], Tensor] = {}  # of the epoch's terms, by the names of those in one step
         self.rows: list[Row] = []
         self.best = -math.inf
         self.stale_epochs = 0
@@ -154,15 +154,19 @@ class SVI:
             group["lr"] = self.training.learning_rate * self._learning_rate_factor(position)
         ledger = self._ledger(x, self._kl_weight(position), observed)
         self._check_finite(ledger)
+        self._add(ledger, len(x))
         self.fabric.backward(ledger.objective / -len(x))
         if self.training.gradient_clip is not None:
             self.fabric.clip_gradients(self.module, self.optimizer, max_norm=self.training.gradient_clip)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        zero = torch.zeros_like(ledger.elbo)
-        for name, value in _named(ledger, len(x)).items():
-            self.sums[name] = self.sums.get(name, zero).add(value, alpha=1 / len(x))
         return ledger
+
+    def _add(self, ledger: Ledger, num_groups: int) -> None:
+        named = _named(ledger, num_groups)
+        values = torch.stack(list(named.values())) / num_groups
+        names = tuple(named)
+        self.sums[names] = self.sums[names] + values if names in self.sums else values
 
     def _observed(self, split: Split, index: Tensor) -> dict[str, Tensor]:
         """What the pair asks for besides the views of the groups at `index` `(N,)`."""
@@ -184,7 +188,11 @@ class SVI:
 
     def _close_epoch(self, progress: Progress, rate: float) -> None:
         row: Row = {"epoch": self.epoch + 1, "kl_weight": self._kl_weight(self.epoch + 1)}
-        row |= {f"train/{name}": float(value) / self.steps_per_epoch for name, value in self.sums.items()}
+        train: Row = {}
+        for names, values in self.sums.items():
+            for name, value in zip(names, values.tolist(), strict=True):
+                train[name] = train.get(name, 0.0) + value / self.steps_per_epoch
+        row |= {f"train/{name}": value for name, value in _with_elbo(train).items()}
         row |= {f"valid/{name}": value for name, value in self.validate(self.valid).items()}
         self.rows.append(row)
         self.epoch, self.step, self.sums = self.epoch + 1, 0, {}
@@ -225,7 +233,7 @@ class SVI:
                 for name, value in _named(ledger, len(x)).items():
                     sums[name] = sums.get(name, 0.0) + float(value)
         self.module.train()
-        return {name: value / count for name, value in sums.items()}
+        return _with_elbo({name: value / count for name, value in sums.items()})
 
     # -- schedules ----------------------------------------------------------------------------------------------
 
@@ -280,9 +288,16 @@ class SVI:
         load_weights(self.elbo, state["weights"], path)
         self.optimizer.load_state_dict(state["optimizer"])
         self.epoch, self.step = state["epoch"], state["step"]
-        self.sums = {key: value.to(self.fabric.device) for key, value in state["sums"].items()}
+        self.sums = {names: values.to(self.fabric.device) for names, values in state["sums"].items()}
         self.rows, self.best, self.stale_epochs = state["rows"], state["best"], state["stale_epochs"]
         rng.set_state(state["rng"])
+
+
+class _AdamW(torch.optim.AdamW):
+    """torch's own, which need not look for a GPU's driver at every step to know that no graph is captured."""
+
+    def _accelerator_graph_capture_health_check(self) -> None:
+        return
 
 
 def load_weights(elbo: LedgerELBO, weights: dict[str, Any], path: Path) -> None:
@@ -321,7 +336,13 @@ def _named(ledger: Ledger, num_groups: int) -> dict[str, Tensor]:
     limit = {f"limit/{name}": num_groups * value for name, value in ledger.limit.items()}
     if limit:
         limit["limit/loss"] = torch.stack(list(limit.values())).sum()
-    return {"objective": ledger.objective.detach(), "elbo": ledger.elbo, **ledger.terms, **limit}
+    return {"objective": ledger.objective.detach(), **ledger.terms, **limit}
+
+
+def _with_elbo(row: Row) -> Row:
+    """The same row, with the ELBO after the objective."""
+    terms = {name: value for name, value in row.items() if name.startswith(("log_p/", "log_q/"))}
+    return {"objective": row["objective"], "elbo": sum_of_terms(terms)} | row
 
 
 @contextmanager
