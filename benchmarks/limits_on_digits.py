@@ -20,9 +20,8 @@ import torch
 from pyro_simvae import commands, experiment
 from pyro_simvae.evaluation.classifiers import knn_accuracy
 from pyro_simvae.evaluation.features import Features, Labels, Prepared
-from pyro_simvae.evaluation.modalities import OneModality
+from pyro_simvae.evaluation.encoders import LatentLoc, OneModality
 from pyro_simvae.evaluation.representations import represent
-from pyro_simvae.evaluation.score import LatentLoc
 from pyro_simvae.inference.files import load_checkpoint
 from pyro_simvae.inference.settings import Training
 from pyro_simvae.inference.svi import load_weights

@@ -6,9 +6,18 @@ latent sites inside the same plates.
 
 from pyro_simvae.guides.amortized import AmortizedContent
 from pyro_simvae.guides.conjugate import ConjugateContent
+from pyro_simvae.guides.consistent import Consistent
 from pyro_simvae.guides.exact import Exact
 from pyro_simvae.guides.mean_field import MeanField
 from pyro_simvae.guides.point import PointContent
 from pyro_simvae.guides.spherical import SphericalMeanField
 
-__all__ = ["AmortizedContent", "ConjugateContent", "Exact", "MeanField", "PointContent", "SphericalMeanField"]
+__all__ = [
+    "AmortizedContent",
+    "ConjugateContent",
+    "Consistent",
+    "Exact",
+    "MeanField",
+    "PointContent",
+    "SphericalMeanField",
+]

@@ -3,9 +3,9 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pyro_simvae.commands import evaluate, fit, sample
+    from pyro_simvae.commands import compare, evaluate, fit, sample
 
-__all__ = ["evaluate", "fit", "sample"]
+__all__ = ["compare", "evaluate", "fit", "sample"]
 
 
 def __getattr__(name: str) -> Any:

@@ -41,6 +41,7 @@ DEFAULTS = {
 COMMANDS: dict[str, Callable[..., Any]] = {
     "fit": commands.fit,
     "evaluate": commands.evaluate,
+    "compare": commands.compare,
     "sample": commands.sample,
     "limits": commands.limits,
 }
@@ -50,7 +51,7 @@ FIGURE = "draw the densities of a latent that the losses induce, to PATH.png (li
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command. Returns the exit status: 0, 2 for an input that cannot be used, 130 after Ctrl-C."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    out = ""
+    name = out = ""
     try:
         parsed = parser().parse_args(list(_import_paths(arguments)))
         name = parsed.subcommand
@@ -64,10 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options["hardware"] = Hardware(**options["hardware"])
         COMMANDS[name](**options)
     except KeyboardInterrupt:
-        print(
-            f"stopped; go on with: pyro-simvae fit --config RUN/config.yaml --resume true  (RUN: {out})",
-            file=sys.stderr,
-        )
+        again = f"pyro-simvae fit --config RUN/config.yaml --resume true  (RUN: {out})"
+        print(f"stopped; go on with{' the same command' if name == 'compare' else f': {again}'}", file=sys.stderr)
         return 130
     except (InputError, ArgumentError) as error:
         return _refuse(_one_line(error))

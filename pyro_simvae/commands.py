@@ -13,6 +13,7 @@ from lightning.fabric.loggers.tensorboard import TensorBoardLogger
 from rich.console import Console
 
 from pyro_simvae import experiment as exp
+from pyro_simvae.comparison.command import compare as compare
 from pyro_simvae.components import Spec
 from pyro_simvae.data import Splits
 from pyro_simvae.errors import InputError
@@ -81,7 +82,8 @@ def fit(
             svi.restore("last")
             console.print(f"going on with {folder} at epoch {svi.epoch + 1}, step {svi.step + 1}", highlight=False)
         else:
-            svi.save("last")  # so that a run can be resumed from its first step on
+            for name in ("best", "last"):  # so that a run can be resumed from its first step on
+                svi.save(name)
             console.print(_headline(experiment, config, folder), highlight=False)
         with Progress(console, training.epochs) as progress:
             svi.run(progress)
@@ -90,28 +92,39 @@ def fit(
     return folder
 
 
-def evaluate(run: str, weights: Literal["best", "last"] = "best") -> dict[str, Any]:
-    """Score a run's representation, the latent loc, by probes on held-out data.
+def evaluate(
+    run: str,
+    weights: Literal["best", "last"] = "best",
+    metrics: Sequence[str] | None = None,
+    representations: Sequence[str] | None = None,
+) -> dict[str, Any]:
+    """Score what a run's representation keeps of content and style, how healthy it is, and what its story generates.
 
-    Probes are chosen on the validation split; the test split is scored once. Raw pixels and the untrained encoder
-    are scored alike, to compare with.
+    Whatever is chosen is chosen on the validation split; the test split is scored once. Raw input and the untrained
+    encoder are scored alike, to compare with.
 
     Args:
         run: the run folder.
         weights: of the best epoch on the validation objective, or of the last.
+        metrics: families of metrics, of probes, style, clusters, few_labels, disentanglement, health, trust and
+            generation; all by default.
+        representations: of z, content, style, features, raw, untrained and story; all that the run has by default.
 
     Returns:
-        What it writes to evaluation.json: {"z": {"knn", "linear", "mlp", "factors"}, "raw": ..., "untrained": ...,
-        "elbo": test ELBO and its terms in nats a group, ...}. Of paired data, {"modalities": {modality: as above},
-        "retrieval": {"image to text": {"recall_1", "recall_10", "class"}, ...}, "elbo": ...}.
+        What it writes to evaluation.json: {"scores": {representation: {target: {metric: value}}}, "content_targets",
+        "style_targets": names, "left_out": lines, "elbo": test ELBO and its terms in nats a group, ...}; the target is
+        "label", a factor, "factors" or "none". Of paired data, {"modalities": {modality: scores}, "retrieval": {"image
+        to text": {"recall_1", "recall_10", "class"}, ...}, "elbo": ...}.
 
     Raises:
-        InputError: no such run, or one without weights yet.
+        InputError: no such run, or one without weights yet; an unknown metric or representation.
     """
     from pyro_simvae.evaluation.modalities import score_modalities
-    from pyro_simvae.evaluation.score import score
+    from pyro_simvae.evaluation.score import FAMILIES, REPRESENTATIONS, Subject, choose, score
     from pyro_simvae.evaluation.tables import print_evaluation
 
+    choose("metric", metrics, FAMILIES)
+    choose("representation", representations, REPRESENTATIONS)
     folder, console = Path(run), Console(soft_wrap=True)
     config = exp.read_run(folder)
     experiment = exp.build(config)
@@ -121,9 +134,19 @@ def evaluate(run: str, weights: Literal["best", "last"] = "best") -> dict[str, A
     svi = _loop(experiment, config, folder, fabric)
     splits = Splits(*(split.to(fabric.device) for split in experiment.splits))
     evaluation: dict[str, Any] = {"elbo": svi.validate(splits.test)}
-    guides = experiment.guide, untrained.guide.to(fabric.device)
-    scorer = score_modalities if isinstance(splits.train.event_shape, Mapping) else score
-    evaluation = scorer(splits, svi.views, *guides, config.seed, console) | evaluation
+    subject = Subject(
+        experiment.pair,
+        untrained.guide.to(fabric.device),
+        splits,
+        svi.views,
+        experiment.dataset,
+        config.training.num_views,
+        config.seed,
+    )
+    if isinstance(splits.train.event_shape, Mapping):
+        evaluation = score_modalities(subject, console, metrics, representations) | evaluation
+    else:
+        evaluation = score(subject, console, metrics, representations)._asdict() | evaluation
     style = getattr(experiment.story, "style_scale", None)
     if isinstance(style, torch.Tensor):
         evaluation["style_scale"] = style.tolist()

@@ -43,6 +43,7 @@ KNOWN: dict[str, dict[str, str]] = {
     },
     "guide": {
         "mean_field": "pyro_simvae.guides.MeanField",
+        "consistent": "pyro_simvae.guides.Consistent",
         "exact": "pyro_simvae.guides.Exact",
         "spherical": "pyro_simvae.guides.SphericalMeanField",
     },

@@ -126,8 +126,12 @@ def build_pair(config: Config, train: Split) -> LedgerELBO:
         if config.limit is not None:
             num_classes = 0 if train.labels is None else int(train.labels.max()) + 1
             limit: Limit = components.build("limit", config.limit, num_items=len(train), num_classes=num_classes)
+            if config.training.num_particles > 1:
+                raise InputError(
+                    "a limit's guide is a point, so that all particles are the same: set --training.num_particles 1"
+                )
             model, guide = limit(model, guide)
-    return LedgerELBO(model, guide)
+    return LedgerELBO(model, guide, config.training.num_particles)
 
 
 def _networks(config: Config, shape: tuple[int, ...]) -> tuple[Encoder, Likelihood]:

@@ -5,6 +5,7 @@ from pyro_simvae.data.views import PRESETS, Augmentation, Views, preset
 
 DATASETS: dict[str, str] = {
     "arrays": "pyro_simvae.data.arrays.Arrays",
+    "blocks": "pyro_simvae.data.blocks.Blocks",
     "celeba": "pyro_simvae.data.celeba.CelebA",
     "cifar10": "pyro_simvae.data.benchmarks.CIFAR10",
     "digits": "pyro_simvae.data.digits.Digits",

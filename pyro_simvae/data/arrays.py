@@ -28,6 +28,7 @@ class VectorGroups(Split):
         self._views = views
         self.labels = labels
         self.factors = {}
+        self.most_views = views.shape[1]
 
     @property
     def event_shape(self) -> tuple[int, ...]:

@@ -26,12 +26,14 @@ class Split(ABC):
 
     labels: (M,) int64 class indices, or None.
     factors: known generative factors, each (M,): float32 if continuous, int64 if categorical; may be empty.
+    most_views: how many views a group can have; None if any number.
 
     Labels and factors are tables for evaluation and stay on the CPU; images and batches follow `to`.
     """
 
     labels: Tensor | None
     factors: dict[str, Tensor]
+    most_views: int | None = None
 
     @property
     @abstractmethod
@@ -74,10 +76,12 @@ class Dataset(ABC):
 
     views: name of the view preset that suits it (a data set that depends on its files settles it in `load`).
     classes: names of the label values, once loaded; None without labels.
+    content_factors: the factors that the views of a group share, the others being style; None if all.
     """
 
     views: str
     classes: list[str] | None = None
+    content_factors: tuple[str, ...] | None = None
 
     @abstractmethod
     def load(self) -> Splits:

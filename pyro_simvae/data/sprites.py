@@ -121,6 +121,7 @@ class Sprites(Dataset):
         self.size = size
         self.groups = groups
         self.content = tuple(content)
+        self.content_factors = self.content if groups == "content" else None
         self.split_seed = split_seed
         self.views = "sprites" if groups == "augment" else "none"
 

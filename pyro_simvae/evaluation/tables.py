@@ -1,50 +1,56 @@
 """An evaluation as tables for the terminal."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-ROWS = {"z": "latent loc", "features": "before projection", "raw": "raw input", "untrained": "untrained"}
+from pyro_simvae.evaluation.score import REPRESENTATIONS, Scores
+
 RETRIEVAL = {"recall_1": "recall at 1", "recall_10": "recall at 10", "class": "right class"}
-CLASSIFIERS = {"knn": "15-NN", "linear": "linear", "mlp": "MLP"}
+LABEL = {
+    "knn": "15-NN",
+    "linear": "linear",
+    "mlp": "MLP",
+    "kmeans_accuracy": "k-means",
+    "gmm_accuracy": "mixture",
+    "few_10": "10 a class",
+}
+"""What is shown of the scores of the label."""
+PROBES = {"linear": "linear", "knn": "k-NN", "kernel": "kernel"}
+"""What is shown of the scores of a factor."""
+HEALTH = {"rankme": "RankMe", "active_units": "active units", "between_within": "between / within groups"}
+STORY = {"bound": "log p(x), nats", "bits_per_dim": "bits/dim", "mse": "MSE", "ssim": "SSIM", "frechet": "Fréchet"}
 
 
-def accuracy_table(evaluation: Mapping[str, Any]) -> Table:
-    """Test accuracies: a row a representation, a column a classifier.
+def label_table(scores: Scores) -> Table | None:
+    """Test accuracies: a row a representation, a column a classifier; None where the data has no labels."""
+    rows = {name: targets["label"] for name, targets in scores.items() if "label" in targets}
+    return _table("Label: test accuracy", rows, LABEL)
+
+
+def factor_table(scores: Scores, targets: Sequence[str], title: str) -> Table | None:
+    """Test accuracy or R² of factors: a row for each representation of each factor; None where there are none.
 
     Args:
-        evaluation: {"z": {"knn", "linear", "mlp"}, "raw": ..., "untrained": ...}; what is missing is blank.
+        scores: of all representations.
+        targets: the factors.
+        title: of the table.
     """
-    table = Table(title="Test accuracy", title_justify="left", title_style="bold")
+    rows = [(t, name, found[t]) for t in targets for name, found in scores.items() if t in found]
+    shown = {key: text for key, text in PROBES.items() if any(key in row for _, _, row in rows)}
+    if not shown:
+        return None
+    table = Table(title=f"{title}: test accuracy or R²", title_justify="left", title_style="bold")
     table.add_column("")
-    for heading in CLASSIFIERS.values():
+    table.add_column("")
+    for heading in shown.values():
         table.add_column(heading, justify="right")
-    for name, heading in _present(evaluation).items():
-        scores = evaluation[name]
-        table.add_row(heading, *(_cell(scores.get(key)) for key in CLASSIFIERS))
-    return table
-
-
-def factor_table(evaluation: Mapping[str, Any]) -> Table:
-    """Test accuracy or R² of the known factors: a row a factor, two columns a representation.
-
-    Args:
-        evaluation: {"z": {"factors": {factor: {"linear", "knn"}}}, ...}.
-    """
-    table = Table(title="Factors: test accuracy or R²", title_justify="left", title_style="bold")
-    table.add_column("")
-    rows = {name: heading for name, heading in _present(evaluation).items() if evaluation[name].get("factors")}
-    for heading in rows.values():
-        for probe in ("linear", "k-NN"):
-            table.add_column(f"{heading}\n{probe}", justify="right")
-    factors = dict.fromkeys(factor for name in rows for factor in evaluation[name]["factors"])
-    for factor in factors:
-        scores = [evaluation[name]["factors"].get(factor, {}) for name in rows]
+    for target, name, row in rows:
         # Text, since the name comes from the data: square brackets in it are not markup.
-        table.add_row(Text(factor), *(_cell(row.get(probe)) for row in scores for probe in ("linear", "knn")))
+        table.add_row(Text(target), REPRESENTATIONS[name], *(_cell(row.get(key)) for key in shown))
     return table
 
 
@@ -67,18 +73,39 @@ def print_evaluation(evaluation: Mapping[str, Any], console: Console) -> None:
     """The tables that have something to say; of several modalities, those of each, and retrieval between them."""
     for name, scores in evaluation.get("modalities", {}).items():
         console.print(f"{name}:", highlight=False)
-        print_evaluation(scores, console)
+        print_evaluation({"scores": scores}, console)
     if "retrieval" in evaluation:
         console.print(retrieval_table(evaluation["retrieval"]))
-    present = [evaluation[name] for name in _present(evaluation)]
-    if any(key in scores for scores in present for key in CLASSIFIERS):
-        console.print(accuracy_table(evaluation))
-    if any(scores.get("factors") for scores in present):
-        console.print(factor_table(evaluation))
+    scores = evaluation.get("scores", {})
+    content = [target for target in evaluation.get("content_targets", []) if target != "label"]
+    free = {name: targets["none"] for name, targets in scores.items() if "none" in targets}
+    tables = (
+        label_table(scores),
+        factor_table(scores, content, "Content factors"),
+        factor_table(scores, evaluation.get("style_targets", []), "Style"),
+        _table("Health", free, HEALTH),
+        _table("Generation", free, STORY),
+    )
+    for table in tables:
+        if table is not None:
+            console.print(table)
+    for line in evaluation.get("left_out", []):
+        console.print(f"left out {line}", highlight=False)
 
 
-def _present(evaluation: Mapping[str, Any]) -> dict[str, str]:
-    return {name: heading for name, heading in ROWS.items() if name in evaluation}
+def _table(title: str, rows: Mapping[str, Mapping[str, float]], headings: Mapping[str, str]) -> Table | None:
+    """A row a representation, a column a metric, for those that there are."""
+    shown = {key: text for key, text in headings.items() if any(key in row for row in rows.values())}
+    if not shown:
+        return None
+    table = Table(title=title, title_justify="left", title_style="bold")
+    table.add_column("")
+    for heading in shown.values():
+        table.add_column(heading, justify="right")
+    for name, row in rows.items():
+        if any(key in row for key in shown):
+            table.add_row(REPRESENTATIONS[name], *(_cell(row.get(key)) for key in shown))
+    return table
 
 
 def _cell(score: float | None) -> str:

@@ -12,13 +12,14 @@ PLATES = 2
 """Dimensions of "groups" and "views"; enumeration puts the values of a discrete site to their left."""
 
 
-def sum_out(sites: dict[str, Any]) -> None:
+def sum_out(sites: dict[str, Any], plates: int = PLATES) -> None:
     """Turns what depends on an enumerated site k into one density, log Σ_k p(k) Π_j p(z_j | k), and drops k.
 
     The density becomes that of the first latent site that depends on k; that of the others becomes zero.
 
     Args:
         sites: the sample sites of a model under `poutine.enum`, by name; changed in place.
+        plates: dimensions of plates, those of particles included.
 
     Raises:
         InputError: a discrete site that is not one a group, or on which the view depends directly.
@@ -31,7 +32,7 @@ def sum_out(sites: dict[str, Any]) -> None:
         for name, site in sites.items()
         if not site_is_subsample(site) and not site["infer"].get("_deterministic")
     }
-    reached = {name: sites[name] for name, density in densities.items() if density.dim() > PLATES}
+    reached = {name: sites[name] for name, density in densities.items() if density.dim() > plates}
     per_view = any(frame.dim == -1 for name in discrete for frame in sites[name]["cond_indep_stack"])
     if per_view or any(site["is_observed"] for site in reached.values()):
         raise InputError(
@@ -42,7 +43,7 @@ def sum_out(sites: dict[str, Any]) -> None:
     joined = [
         scale_and_mask(densities[name], 1.0, site["mask"]).sum(-1, keepdim=True) for name, site in reached.items()
     ]
-    density = torch.stack(torch.broadcast_tensors(*joined)).sum(0).flatten(0, -1 - PLATES).logsumexp(0)  # (N, 1)
+    density = torch.stack(torch.broadcast_tensors(*joined)).sum(0).flatten(0, -1 - plates).logsumexp(0)  # (..., N, 1)
     for name, site in reached.items():
         if name in discrete:
             del sites[name]

@@ -12,9 +12,10 @@ class Training:
     """How the ELBO is optimized.
 
     Args:
-        epochs: passes over the training groups.
+        epochs: passes over the training groups; 0 leaves the initial weights.
         num_groups: N, groups a step.
         num_views: J, views a group.
+        num_particles: K, draws of the latents; above 1 the objective is the importance-weighted bound (IWAE).
         learning_rate: Adam's step size.
         adam_eps: Adam's ε. Losses are in nats a group, so their gradients are large beside 1e-8.
         weight_decay: decoupled from the gradient, as in AdamW.
@@ -31,6 +32,7 @@ class Training:
     epochs: int = 20
     num_groups: int = 64
     num_views: int = 2
+    num_particles: int = 1
     learning_rate: float = 1e-3
     adam_eps: float = 1e-8
     weight_decay: float = 0.0
@@ -48,16 +50,16 @@ class Training:
         for field in fields(self):
             value = getattr(self, field.name)
             if field.name in (
-                "epochs",
                 "num_groups",
                 "num_views",
+                "num_particles",
                 "patience",
                 "checkpoint_steps",
                 "gradient_clip",
             ):
                 if value is not None and not value > 0:
                     raise InputError(f"training.{field.name} is {value}: give 1 or more")
-            elif field.name in ("weight_decay", "kl_warmup") and not value >= 0:
+            elif field.name in ("epochs", "weight_decay", "kl_warmup") and not value >= 0:
                 raise InputError(f"training.{field.name} is {value}: give 0 or more")
 
 

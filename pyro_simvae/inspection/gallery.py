@@ -11,9 +11,8 @@ from torch import Tensor, nn
 
 from pyro_simvae.conjugate import is_flat
 from pyro_simvae.data import Splits, Views
-from pyro_simvae.evaluation.modalities import OneModality
+from pyro_simvae.evaluation.encoders import LatentLoc, OneModality
 from pyro_simvae.evaluation.representations import represent
-from pyro_simvae.evaluation.score import LatentLoc
 from pyro_simvae.inference import rng
 from pyro_simvae.inference.elbo import LedgerELBO
 from pyro_simvae.inference.svi import first_views
@@ -82,7 +81,8 @@ def fit_figures(
     """
     left_out = []
     story = getattr(pair.model, "story", pair.model)
-    figures.save(figures.ledger(rows), folder / "ledger.png")
+    if rows:
+        figures.save(figures.ledger(rows), folder / "ledger.png")
     if isinstance(splits.valid.event_shape, Mapping):
         return _paired_figures(pair, splits, views, classes, folder)
     with rng.isolated(0):

@@ -1,23 +1,27 @@
 """Contrastive limits: the entropy is a kernel density under the story's own predictive kernel.
 
-On the sphere the predictive kernel of a Gaussian story is exp(z·z'/τ) up to a constant, with τ the variance of one
-view given another: 2 s² under flat content. Agreement plus entropy is then the log-ratio of the pair's similarity to
-the batch's, and under an edited story it is the same ratio of that story's kernels.
+The predictive kernel of a Gaussian story is exp(-|z - z'|²/2τ) up to a constant, with τ the variance of one view given
+another, 2 s² under flat content; on the sphere that is exp(z·z'/τ). Agreement plus entropy is then the log-ratio of the
+pair's similarity to the batch's, and under an edited story it is the same ratio of that story's kernels.
 """
 
 import math
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from pyro_simvae.checks import positive
+from pyro_simvae.errors import unknown_name
 from pyro_simvae.limits.entropy import log_density, log_density_across
 from pyro_simvae.limits.gather import gather
-from pyro_simvae.limits.geometry import sphere
+from pyro_simvae.limits.geometry import euclidean, sphere
 from pyro_simvae.limits.given import Given
 from pyro_simvae.limits.latents import Latents
 from pyro_simvae.limits.limit import Claim, Content, Limit
+
+Geometry = Literal["sphere", "euclidean"]
+GEOMETRIES = {"sphere": sphere, "euclidean": euclidean}
 
 MAPPING = "temperature = variance of one view given another: 2 s² (flat content), 2 s² + s⁴/g² (finite)"
 
@@ -26,14 +30,29 @@ class Contrastive(Limit):
     """What contrastive limits share: the sphere, pairwise content and a temperature.
 
     Args:
-        temperature: τ > 0, in squared units of the sphere's radius; None leaves it to the story's scales.
+        temperature: τ > 0, in squared units of z, whose unit on the sphere is the radius; None leaves it to the story's
+            scales.
         content, t: as in `Limit`.
+        geometry: "sphere"; or "euclidean", z as it is, so that D dimensions hold as many numbers. Similarities are then
+            -|z - z'|²/2τ in place of z·z'/τ.
+
+    Raises:
+        InputError: a temperature that is not positive and finite; an unknown geometry.
     """
 
     geometry = staticmethod(sphere)
 
-    def __init__(self, temperature: float | None = 0.5, content: Content = "pairwise", t: float = 1.0) -> None:
+    def __init__(
+        self,
+        temperature: float | None = 0.5,
+        content: Content = "pairwise",
+        t: float = 1.0,
+        geometry: Geometry = "sphere",
+    ) -> None:
         super().__init__(content, t)
+        if geometry not in GEOMETRIES:
+            raise unknown_name("geometry", geometry, GEOMETRIES)
+        self.geometry = GEOMETRIES[geometry]
         self.temperature = None if temperature is None else positive("temperature", temperature, finite=True)
 
     def temperature_of(self, dim: int) -> float | Tensor | None:
@@ -43,7 +62,9 @@ class Contrastive(Limit):
         """The kernel's normalizer, and the number of candidates: the literature sums where a density averages."""
         given = self.temperature_of(dim)
         temperature = 1.0 if given is None else torch.as_tensor(given).item()
-        normalizer = 1 / temperature + dim * math.log(2 * math.pi * temperature) / 2
+        normalizer = dim * math.log(2 * math.pi * temperature) / 2
+        if self.geometry is sphere:
+            normalizer += 1 / temperature  # -|z - z'|²/2τ = z·z'/τ - 1/τ
         return {"agreement": -normalizer, "entropy": normalizer + math.log(self.num_candidates(num_groups, num_views))}
 
     def num_candidates(self, num_groups: int, num_views: int) -> int:
@@ -91,8 +112,14 @@ class DCL(Contrastive):
         reference="lightly DCLLoss",
     )
 
-    def __init__(self, temperature: float | None = 0.1, content: Content = "pairwise", t: float = 1.0) -> None:
-        super().__init__(temperature, content, t)
+    def __init__(
+        self,
+        temperature: float | None = 0.1,
+        content: Content = "pairwise",
+        t: float = 1.0,
+        geometry: Geometry = "sphere",
+    ) -> None:
+        super().__init__(temperature, content, t, geometry)
 
     def entropy(self, z: Tensor, latents: Latents, given: Given) -> dict[str, Tensor]:
         return {"entropy": -log_density(latents, z, "other groups")}

@@ -9,10 +9,13 @@ from pyro_simvae import limits
 from pyro_simvae.data import Augmentation
 from pyro_simvae.data.captions import PairedDigits
 from pyro_simvae.data.paired import views_of
-from pyro_simvae.evaluation.modalities import OneModality, score_modalities
+from pyro_simvae.evaluation.encoders import OneModality
+from pyro_simvae.evaluation.modalities import score_modalities
 from pyro_simvae.evaluation.retrieval import retrieve
+from pyro_simvae.evaluation.score import Subject
 from pyro_simvae.evaluation.tables import print_evaluation
 from pyro_simvae.guides import MeanField
+from pyro_simvae.inference.elbo import LedgerELBO
 from pyro_simvae.likelihoods import Categorical, ContinuousBernoulli
 from pyro_simvae.modalities import Modalities
 from pyro_simvae.models import Multimodal
@@ -46,13 +49,16 @@ def test_one_modality_is_read_from_its_own_views(name, limit):
 
 
 def test_scores_of_every_modality_and_direction():
-    splits, guides = PairedDigits(missing=0.5).load(), [pair()[1] for _ in range(2)]
+    dataset = PairedDigits(missing=0.5)
+    fitted, untrained = LedgerELBO(*pair()), pair()[1]
+    views = views_of(Augmentation(), SHAPES)
+    subject = Subject(fitted, untrained, dataset.load(), views, dataset, 2, seed=0)
     console = Console(record=True, width=120)
-    found = score_modalities(splits, views_of(Augmentation(), SHAPES), *guides, 0, console)
+    found = score_modalities(subject, console, metrics=["probes", "clusters"])
     assert set(found) == {"modalities", "retrieval"}
     for scores in found["modalities"].values():
         assert set(scores) == {"z", "raw", "untrained"}
-    assert found["modalities"]["text"]["raw"]["knn"] == 1
+    assert found["modalities"]["text"]["raw"]["label"]["knn"] == 1
     assert set(found["retrieval"]) == {"image to text", "text to image"}
     # One text a class: to find one's own text is to find one's class.
     direction = found["retrieval"]["image to text"]

@@ -12,6 +12,7 @@ import torch
 from lightning.fabric import Fabric
 from safetensors.torch import load_file
 
+from pyro_simvae import experiment
 from pyro_simvae.data import Views, preset
 from pyro_simvae.data.memory import MemorySplit
 from pyro_simvae.errors import InputError
@@ -174,7 +175,8 @@ def test_non_finite_loss_names_the_site_and_keeps_the_last_checkpoint(fit_images
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("epochs", 0),
+        ("epochs", -1),
+        ("num_particles", 0),
         ("num_views", 0),
         ("num_groups", -1),
         ("learning_rate", -1.0),
@@ -217,3 +219,10 @@ def test_mixed_precision_keeps_the_latents_in_float32(tmp_path):
 def test_fewer_groups_than_a_batch(fit_images):
     with pytest.raises(InputError, match=r"lower --training\.num_groups"):
         fit_images(training={"num_groups": 500})
+
+
+def test_no_epochs_leave_the_initial_weights(fit_images):
+    run = fit_images(training={"epochs": 0})
+    untrained = experiment.build(experiment.read_run(run)).pair.state_dict()
+    weights = load_file(run / "weights.safetensors")
+    assert all(torch.equal(weights[name], value) for name, value in untrained.items())

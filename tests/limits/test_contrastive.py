@@ -73,3 +73,38 @@ def test_mutual_information_is_bounded_and_averages_the_pointwise(representation
     torch.testing.assert_close(found.bound, math.log(16) - limit.loss(z).total)
     torch.testing.assert_close(found.pointwise.mean(), found.bound)
     assert found.bound <= math.log(16)
+
+
+def euclidean_infonce(z, temperature):
+    """InfoNCE with the similarity -|z - z'|²/2 of von Kügelgen et al. 2021, each view in turn the anchor."""
+    total = 0.0
+    for i in range(len(z)):
+        for j in range(2):
+            scores = torch.stack(
+                [torch.exp(-(z[i, j] - z[k, 1 - j]).square().sum() / (2 * temperature)) for k in range(len(z))]
+            )
+            total = total - torch.log(scores[i] / scores.sum())
+    return total / (2 * len(z))
+
+
+@pytest.mark.parametrize(("num_groups", "dim"), SIZES)
+@pytest.mark.parametrize("temperature", [0.5, 2.0])
+@pytest.mark.parametrize("collapsed", [False, True])
+def test_euclidean_infonce_is_the_equation(assert_same, representations, num_groups, dim, temperature, collapsed):
+    z = representations(num_groups, 2, dim, collapsed)
+    limit = limits.infonce(temperature, geometry="euclidean")
+    assert_same(limit.loss(z).total, euclidean_infonce(z, temperature), z)
+
+
+@pytest.mark.parametrize("limit", [limits.infonce, limits.simclr, limits.dcl])
+def test_geometries_agree_on_unit_vectors_and_only_there(representations, limit):
+    z = representations(6, 2, 4)
+    unit = F.normalize(z, dim=-1)
+    on_sphere, as_it_is = limit(0.5), limit(0.5, geometry="euclidean")
+    torch.testing.assert_close(as_it_is.loss(unit).total, on_sphere.loss(unit).total)
+    assert not torch.isclose(as_it_is.loss(z).total, on_sphere.loss(z).total)
+
+
+def test_geometry_must_be_known():
+    with pytest.raises(InputError, match="unknown geometry 'euclid': did you mean euclidean"):
+        limits.infonce(geometry="euclid")

@@ -1,0 +1,1 @@
+"""Comparisons: methods x seeds x data, each cell an ordinary run, brought together in tables and one page."""
