@@ -66,14 +66,25 @@ def test_fit_evaluate_sample_fill_a_run_folder(fit, tmp_path, capsys):
     assert cli.main(["evaluate", str(run)]) == 0
     evaluation = json.loads((run / "evaluation.json").read_text())
     for row in ("z", "raw", "untrained"):
-        assert set(evaluation[row]) == {"knn", "linear", "mlp"}
+        assert set(evaluation["scores"][row]["label"]) >= {"knn", "linear", "mlp"}
     assert math.isfinite(evaluation["elbo"]["elbo"])
-    assert cli.main(["evaluate", str(run), "--weights", "last"]) == 0
+    assert cli.main(["evaluate", str(run), "--weights", "last", "--metrics", "[health]"]) == 0
     assert cli.main(["sample", str(run), "--num_groups", "2", "--num_views", "3"]) == 0
     draws = np.load(run / "samples" / "seed-0-2x3.npz")
     assert draws["x"].shape == (2, 3, 1, 6, 6)
     assert draws["content"].shape == (2, 1, 3)
-    assert "Test accuracy" in capsys.readouterr().out
+    assert "Label: test accuracy" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (["--metrics", "[probe]"], "unknown metric 'probe': did you mean probes"),
+        (["--representations", "[zz]"], "unknown representation 'zz'"),
+    ],
+)
+def test_unknown_metrics_are_refused_before_anything_is_read(tmp_path, refused, options, text):
+    refused(cli.main(["evaluate", str(tmp_path / "run"), *options]), text)
 
 
 def test_config_of_a_run_is_runnable_again(fit, tmp_path):

@@ -36,7 +36,7 @@ def test_fit_evaluate_sample(fit, tmp_path, missing, capsys):
     assert made == {"ledger.png", "reconstructions_image.png", "latents_image.png", "latents_text.png"}
     header = (run / "metrics.csv").read_text().splitlines()[0].split(",")
     assert {"train/log_p/x_image", "train/log_p/x_text", "valid/log_q/z"} <= set(header)
-    assert cli.main(["evaluate", str(run)]) == 0
+    assert cli.main(["evaluate", str(run), "--metrics", "[probes]"]) == 0
     evaluation = json.loads((run / "evaluation.json").read_text())
     assert set(evaluation["modalities"]) == {"image", "text"}
     assert set(evaluation["retrieval"]) == {"image to text", "text to image"}

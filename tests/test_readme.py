@@ -45,7 +45,7 @@ def test_first_edit_is_fitted_by_path_and_the_run_keeps_it(tmp_path, images, cap
     assert cli.main(["evaluate", str(tmp_path / "run")]) == 0
     assert cli.main(["sample", str(tmp_path / "run")]) == 0
     assert (tmp_path / "run" / "model.py").read_text(encoding="utf-8") == edit
-    assert "Test accuracy" in capsys.readouterr().out
+    assert "Label: test accuracy" in capsys.readouterr().out
 
 
 def test_limit_in_plain_pyro_takes_a_step():

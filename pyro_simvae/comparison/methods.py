@@ -11,6 +11,9 @@ from pyro_simvae.limits import LIMITS
 LABELLED = ("softmax", "supcon")
 """Limits that see the labels: no peers of methods that do not."""
 
+TITLES = {"barlow_twins": "Barlow Twins", "wmse": "W-MSE"}
+"""Limits that the literature does not write as their classes are called."""
+
 UNTRAINED, RAW = "untrained", "raw"
 
 
@@ -41,7 +44,7 @@ METHODS: dict[str, Method] = {
     "beta_vae": Method("β-VAE", {"model": "vae", "training": {"kl_weight": 4.0}}),
     "cr_vae": Method("CR-VAE", {"model": "vae", "guide": "consistent"}),
     "iwae": Method("IWAE", {"model": "vae", "training": {"num_particles": 5}}),
-    **{name: Method(limit.__name__, {"limit": name}) for name, limit in LIMITS.items()},
+    **{name: Method(TITLES.get(name, limit.__name__), {"limit": name}) for name, limit in LIMITS.items()},
     "supervised": Method("Supervised", {"limit": "softmax"}),
     UNTRAINED: Method("Untrained", {"training": {"epochs": 0}}),
     RAW: Method("Raw input", fitted=False),

@@ -17,10 +17,10 @@ BLOCKS = {"style": "style_targets", "content": "content_targets"}
 """Targets that stand for several, with the entry of evaluation.json that names these."""
 
 LOWER_IS_BETTER = (
-    "frechet", "mse", "ece", "alignment", "uniformity", "bits_per_dim", "within_to_between", "seconds", "peak_memory",
+    "frechet", "mse", "ece", "ece_plugin", "aurc", "alignment", "uniformity", "bits_per_dim", "seconds", "peak_memory",
     "peak_gpu_memory",
 )  # fmt: skip
-NO_DIRECTION = ("posterior_scale", "bound_sd", "bound_se", "style_scale", "num_particles")
+NO_DIRECTION = ("posterior_scale", "relative_posterior_scale", "collapsed", "bound_se", "ess", "between_within")
 """Metrics that are neither better high nor low: none is the best."""
 
 

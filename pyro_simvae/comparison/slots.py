@@ -92,14 +92,21 @@ def run(work: Callable[[T], R], items: Sequence[T], places: Sequence[Slot]) -> I
             yield item, result
     finally:
         stop.set()
-        deadline = time.monotonic() + PATIENCE
-        while any(thread.is_alive() for thread in threads) and time.monotonic() < deadline:
-            for worker in workers:  # again and again: one that was between two items has missed it
-                worker.interrupt()
-            for thread in threads:
-                thread.join(1 / len(threads))
-        for worker in workers:
-            worker.close()
+        try:
+            _interrupt(workers, threads)
+        finally:  # also after another Ctrl-C
+            for worker in workers:
+                worker.close()
+
+
+def _interrupt(workers: Sequence["_Worker"], threads: Sequence[threading.Thread]) -> None:
+    """Ends what is running, as Ctrl-C does, and waits for it."""
+    deadline = time.monotonic() + PATIENCE
+    while any(thread.is_alive() for thread in threads) and time.monotonic() < deadline:
+        for worker in workers:  # again and again: one that was between two items has missed it
+            worker.interrupt()
+        for thread in threads:
+            thread.join(1 / len(threads))
 
 
 def _serve(

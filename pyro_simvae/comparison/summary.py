@@ -35,7 +35,7 @@ HEADLINE = (
     Column("content, kernel", "content", "kernel"),
     Column("style, linear", "style", "linear"),
     Column("style, kernel", "style", "kernel"),
-    Column("bound", "none", "bound", "story"),
+    Column("bound, nats", "none", "bound", "story"),
 )
 LABEL_FREE = (
     Column("RankMe", "none", "rankme"),

@@ -42,7 +42,7 @@ def inline(monkeypatch):
 
 
 def test_killed_in_the_middle_it_goes_on_where_it_was(config, tmp_path, inline, capsys):
-    methods = {"first": {"model": "vae"}, "second": {"model": "vae", "training": {"epochs": 80}}}
+    methods = {"first": {"model": "vae"}, "second": {"model": "vae", "training": {"epochs": 30}}}
     path, out = config(methods=methods), tmp_path / "out"
     code = f"from pyro_simvae.comparison.command import compare\ncompare({str(path)!r}, {str(out)!r}, jobs=1)"
     process = subprocess.Popen([sys.executable, "-P", "-c", code], stdout=subprocess.DEVNULL)

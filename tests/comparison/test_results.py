@@ -83,7 +83,7 @@ def test_markdown_has_a_row_a_method_and_says_what_its_signs_mean(made_up):
     text = markdown(results.collect(grid, out), grid, [])
     lines = text.splitlines()
     assert lines[2] == "| method | 15-NN | linear | content, linear | style, linear | style, knn |".replace(
-        " | style, knn |", " | bound | seconds |"
+        " | style, knn |", " | bound, nats | seconds |"
     )
     assert [line.split(" | ")[0] for line in lines[4:7]] == ["| SimVAE", "| SimCLR", "| Supervised †"]
     assert "| 0.630 ± 0.130 |" in lines[4]  # 0.5 + 0.1 x, x = 0, 1.3, 2.6

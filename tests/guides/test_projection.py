@@ -53,5 +53,5 @@ def test_evaluation_scores_both(fit_images, tmp_path):
     from pyro_simvae import commands
 
     run = fit_images(guide={"class_path": "mean_field", "init_args": {"projection": [6]}})
-    scores = commands.evaluate(str(run))
+    scores = commands.evaluate(str(run), metrics=["probes"])["scores"]
     assert {"z", "features", "raw", "untrained"} <= set(scores)

@@ -118,7 +118,7 @@ def test_state_is_resumed_bit_for_bit(fit_images, name):
 def test_fit_evaluates_and_logs_the_loss(fit_images):
     run = fit_images(limit="simclr")
     assert "valid/limit/loss" in (run / "metrics.csv").read_text().splitlines()[0]
-    assert commands.evaluate(str(run))["z"]["knn"] > 0
+    assert commands.evaluate(str(run), metrics=["probes"])["scores"]["z"]["label"]["knn"] > 0
 
 
 @pytest.mark.parametrize(
