@@ -32,7 +32,7 @@ from pyro_simvae.inference.files import load_checkpoint
 from pyro_simvae.inference.settings import Training
 from pyro_simvae.inference.svi import load_weights
 
-CONFIGS = (Path("configs/blocks_infonce.yaml"), Path("configs/blocks_simvae.yaml"))
+CONFIGS = tuple(Path(f"configs/blocks_{name}.yaml") for name in ("infonce", "knob", "simvae"))
 
 
 def fit(config: Path, data: Mapping[str, Any], folder: Path) -> tuple[Path, float]:
@@ -64,7 +64,7 @@ def score(run: Path, on_valid: bool = False) -> dict[str, float]:
     parts = {"z": np.arange(z[0].shape[1])}
     scores: dict[str, float] = {}
     scales = fitted.story.style_scale
-    if isinstance(scales, torch.Tensor) and scales.dim() == 1 and fitted.pair.model is fitted.story:
+    if isinstance(scales, torch.Tensor) and scales.dim() == 1:
         order = scales.detach().argsort().numpy()
         parts |= {"small": order[: len(content)], "large": order[len(content) :]}
         scores |= {f"scale {d + 1}": float(scales[k]) for d, k in enumerate(order)}
@@ -105,7 +105,7 @@ def cell(values: Sequence[float]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("configs", nargs="*", type=Path, metavar="CONFIG", default=CONFIGS, help="both by default")
+    parser.add_argument("configs", nargs="*", type=Path, metavar="CONFIG", default=CONFIGS, help="all three by default")
     parser.add_argument("--mixings", nargs="+", type=int, default=[0, 1, 2], metavar="SEED")
     parser.add_argument("--statistical", action="store_true", help="dependence within the blocks")
     parser.add_argument("--causal", action="store_true", help="style that depends on content")

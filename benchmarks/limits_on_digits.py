@@ -19,8 +19,8 @@ import torch
 
 from pyro_simvae import commands, experiment
 from pyro_simvae.evaluation.classifiers import knn_accuracy
-from pyro_simvae.evaluation.features import Features, Labels, Prepared
 from pyro_simvae.evaluation.encoders import LatentLoc, OneModality
+from pyro_simvae.evaluation.features import Features, Labels, Prepared
 from pyro_simvae.evaluation.representations import represent
 from pyro_simvae.inference.files import load_checkpoint
 from pyro_simvae.inference.settings import Training

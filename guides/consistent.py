@@ -1,5 +1,7 @@
 """The consistent guide of CR-VAE: mean field, and a penalty where it tells the views of a group apart."""
 
+from typing import Any
+
 from pyro import distributions as dist
 from pyro import poutine
 from pyro.nn import PyroModule
@@ -40,8 +42,7 @@ class Consistent(PyroModule):
 
     def forward(self, x: Tensor) -> None:
         """x: `(N, J, *event)`."""
-        sites = poutine.trace(self.mean_field).get_trace(x).nodes
-        latent = sites["z"]["fn"]
+        latent: Any = poutine.trace(self.mean_field).get_trace(x).nodes["z"]["fn"]
         # Over groups; particles, if there are any, have the same latent posterior.
         penalty("consistency", self.weight * inconsistency(latent.mean, latent.stddev).sum(-1).mean())
 

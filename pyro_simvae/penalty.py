@@ -1,5 +1,7 @@
 """What an objective subtracts from the ELBO and that is no density: a site that says so."""
 
+from typing import Any
+
 import pyro
 from pyro import distributions as dist
 from torch import Tensor
@@ -18,4 +20,5 @@ def penalty(name: str, value: Tensor) -> None:
         value: in nats, `()`: of all groups together.
     """
     unit = dist.Unit(value, has_rsample=True)
-    pyro.sample(name, unit, obs=unit.sample(), infer={"is_auxiliary": True, PENALTY: True})
+    infer: Any = {"is_auxiliary": True, PENALTY: True}
+    pyro.sample(name, unit, obs=unit.sample(), infer=infer)

@@ -63,8 +63,16 @@ def collect(grid: Grid, out: Path) -> pd.DataFrame:
 
 
 def flatten(evaluation: Mapping[str, Any]) -> Iterator[tuple[str, str, str, float]]:
-    """(representation, target, metric, value) of an evaluation, the means over style and content factors with them."""
-    for representation, targets in evaluation.get("scores", {}).items():
+    """(representation, target, metric, value) of an evaluation, the means over style and content factors with them.
+
+    Of paired data the representations are "z of image" and the like, and "retrieval" has a target a direction.
+    """
+    scores = dict(evaluation.get("scores", {}))
+    for modality, found in evaluation.get("modalities", {}).items():
+        scores |= {f"{representation} of {modality}": targets for representation, targets in found.items()}
+    if "retrieval" in evaluation:
+        scores["retrieval"] = evaluation["retrieval"]
+    for representation, targets in scores.items():
         for target, metrics in (targets | _means(targets, evaluation)).items():
             for metric, value in metrics.items():
                 yield representation, target, metric, float(value)

@@ -234,15 +234,16 @@ def draw_latents(
     content_dim: int, style_dim: int, statistical: bool, causal: bool, generator: torch.Generator
 ) -> Latents:
     """A distribution of content and style; the options are those of `Blocks`."""
-    factors = []
-    for dim in (content_dim, style_dim):
+
+    def factor(dim: int) -> Tensor:
         # G Gᵀ of a square standard normal G is Wishart(I, dim).
         root = torch.randn(dim, dim, dtype=torch.float64, generator=generator)
-        factor = torch.linalg.cholesky(root @ root.mT) if statistical else torch.eye(dim)
-        factors.append(factor.float())
+        return torch.linalg.cholesky(root @ root.mT).float() if statistical else torch.eye(dim)
+
+    content_factor, style_factor = factor(content_dim), factor(style_dim)
     offset = torch.randn(style_dim, generator=generator) * causal
     effect = torch.randn(style_dim, content_dim, generator=generator) * causal
-    return Latents(*factors, offset, effect)
+    return Latents(content_factor, style_factor, offset, effect)
 
 
 def draw_mixing(latents: Latents, generator: torch.Generator) -> Mixing:

@@ -37,11 +37,14 @@ def kernel_r2(prepared: Prepared, targets: Targets) -> float:
     train = prepared.standardised("train", chosen).astype(np.float64)
     known = (targets.train[chosen] - loc) / scale
 
+    def fitted(bandwidth: float, penalty: float) -> KernelRidge:
+        return KernelRidge(alpha=penalty, kernel="rbf", gamma=bandwidth / train.shape[1]).fit(train, known)
+
     def score(model: KernelRidge, split: Split, values: np.ndarray) -> float:
         predicted = [model.predict(part) for part in prepared.parts(split)]
         return float(r2_score((values - loc) / scale, np.concatenate(predicted)))
 
-    grid = itertools.product(BANDWIDTHS, PENALTIES)
-    fitted = [KernelRidge(alpha=alpha, kernel="rbf", gamma=b / train.shape[1]).fit(train, known) for b, alpha in grid]
-    scores = [score(model, "valid", targets.valid) for model in fitted]
-    return score(fitted[int(np.argmax(scores))], "test", targets.test)
+    grid = list(itertools.product(BANDWIDTHS, PENALTIES))
+    # One at a time: each holds a matrix over the train items.
+    best = int(np.argmax([score(fitted(*choice), "valid", targets.valid) for choice in grid]))
+    return score(fitted(*grid[best]), "test", targets.test)

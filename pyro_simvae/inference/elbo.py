@@ -29,7 +29,7 @@ class Ledger(NamedTuple):
 
     Attributes:
         objective: what is maximized, with the weights; `()`, differentiable.
-        terms: "log_p/SITE", "log_q/SITE" and "penalty/NAME", without weights, a mean over particles; each `()`, detached.
+        terms: "log_p/SITE", "log_q/SITE" and "penalty/NAME", without weights, means over particles; each `()`, detached.
         limit: under a limit, the terms of its loss as the literature normalizes them; each `()`, detached.
     """
 
@@ -108,7 +108,7 @@ class LedgerELBO(nn.Module):
                 objective = objective.add(scaled, alpha=sign * self._weight(name, site, likelihood_weight, kl_weight))
                 limit |= getattr(site["fn"], "loss_terms", {})
             return Ledger(objective, _in_order(terms), limit)
-        weights, penalties = x.new_zeros(self.num_particles, x.shape[0]), x.new_zeros(())
+        weights, penalties = x.new_zeros((self.num_particles, x.shape[0])), x.new_zeros(())
         for name, sign, site in signed:
             log_prob = _log_prob(site)
             scaled = scale_and_mask(log_prob, site["scale"], site["mask"])
@@ -134,7 +134,7 @@ class LedgerELBO(nn.Module):
         Raises:
             InputError: as the forward pass, or a site that is not one a group.
         """
-        weights = x.new_zeros(num_particles, x.shape[0])
+        weights = x.new_zeros((num_particles, x.shape[0]))
         for name, sign, site in self._signed_sites(x, num_particles, observed):
             if not name.startswith("penalty/"):
                 _check_groups(name, site)
@@ -186,8 +186,8 @@ def _check_groups(name: str, site: dict[str, Any]) -> None:
     """Raises InputError for a site outside the plate "groups", whose density no group has for itself."""
     if not any(frame.dim == -PLATES for frame in site["cond_indep_stack"]):
         raise InputError(
-            f"the site {name.partition('/')[2]!r} is shared by all groups, so that no group has an importance weight of "
-            'its own: write it in the plate "groups", or use one particle'
+            f"the site {name.partition('/')[2]!r} is shared by all groups, so that a group has no importance weight "
+            'of its own: write it in the plate "groups", or use one particle'
         )
 
 

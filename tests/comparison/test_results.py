@@ -103,3 +103,14 @@ def test_markdown_marks_failures_and_missing_labels(made_up):
     assert "One seed (0): no spread" in text
     partly = markdown(results.collect(grid, out), grid, [failure | {"method": "simvae"}])
     assert "- Failed: SimVAE, seed 0: not \\| finite" in partly
+
+
+def test_modalities_and_retrieval_have_rows_of_their_own():
+    evaluation = {
+        "modalities": {"image": {"z": {"label": {"knn": 0.5}}}},
+        "retrieval": {"image to text": {"recall_1": 0.25}},
+    }
+    assert list(results.flatten(evaluation)) == [
+        ("z of image", "label", "knn", 0.5),
+        ("retrieval", "image to text", "recall_1", 0.25),
+    ]
