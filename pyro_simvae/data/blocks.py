@@ -200,17 +200,13 @@ class Blocks(Dataset):
             raise InputError(f"{num_groups} groups are too few for three splits; set --data.num_groups to 10 or more")
         self.num_groups = num_groups
         self.content_dim = count("data.content_dim", content_dim)
+        self.content_factors = tuple(f"content_{d + 1}" for d in range(self.content_dim))
         self.style_dim = count("data.style_dim", style_dim)
         self.statistical = statistical
         self.causal = causal
         self.change_probability = fraction("data.change_probability", change_probability)
         self.mixing_seed = mixing_seed
         self.split_seed = split_seed
-
-    @property
-    def content_factors(self) -> tuple[str, ...]:
-        """Names of the factors that the views of a group share."""
-        return tuple(f"content_{d + 1}" for d in range(self.content_dim))
 
     def load(self) -> Splits:
         generator = torch.Generator().manual_seed(self.mixing_seed)

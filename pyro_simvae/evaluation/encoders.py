@@ -1,4 +1,4 @@
-"""What a guide makes of views, as plain encoders: the latent's loc and scale, features, content."""
+"""What a guide makes of views, as plain encoders: the latent's loc, features, content."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -68,39 +68,6 @@ class LatentLoc(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x: `(n, *event)`. Returns `(n, D)`."""
         return latent_of(self.guide, x.unsqueeze(1)).mean.squeeze(1)
-
-
-class LatentScale(nn.Module):
-    """The scale of q(z | x) for single views; zero where the guide is a point.
-
-    Args:
-        guide: any; see `latent_of`.
-    """
-
-    def __init__(self, guide: nn.Module) -> None:
-        super().__init__()
-        self.guide = guide
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x: `(n, *event)`. Returns `(n, D)`."""
-        return latent_of(self.guide, x.unsqueeze(1)).stddev.squeeze(1)
-
-
-class LatentDraw(nn.Module):
-    """One draw from q(z | x) for single views, from torch's global generator.
-
-    Args:
-        guide: any; see `latent_of`.
-    """
-
-    def __init__(self, guide: nn.Module) -> None:
-        super().__init__()
-        self.guide = guide
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x: `(n, *event)`. Returns `(n, D)`."""
-        draw: Tensor = latent_of(self.guide, x.unsqueeze(1)).sample()
-        return draw.squeeze(1)
 
 
 class BeforeProjection(nn.Module):

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from pyro import distributions as dist
 from torch import Tensor, nn
 
 from pyro_simvae.data import Split, Views
@@ -39,6 +40,18 @@ def represent(encoder: nn.Module, split: Split, plain: Plain, batch_size: int = 
 def raw(split: Split, plain: Plain, batch_size: int = 1024) -> np.ndarray:
     """Every un-augmented item itself, flattened: `(M, prod(event))` float32. A representation's baseline."""
     return _filled(len(split), (plain(images).flatten(1) for images in _batches(split, batch_size)))
+
+
+@torch.no_grad()
+def posteriors(guide: nn.Module, split: Split, plain: Plain, batch_size: int = 1024) -> list[dist.TorchDistribution]:
+    """q(z | x) of every un-augmented item, in order and batch by batch: batch shape `(n, 1)`, event shape `(D,)`.
+
+    Args:
+        guide: on the device of `split`.
+        split, plain, batch_size: as for `represent`.
+    """
+    with evaluating(guide):
+        return [latent_of(guide, plain(images).unsqueeze(1)) for images in _batches(split, batch_size)]
 
 
 class Viewed(NamedTuple):

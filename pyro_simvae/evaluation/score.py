@@ -12,13 +12,13 @@ from pyro_simvae.data import Dataset, Split, Splits, Views
 from pyro_simvae.errors import unknown_name
 from pyro_simvae.evaluation.clustering import cluster
 from pyro_simvae.evaluation.disentanglement import disentangle
-from pyro_simvae.evaluation.encoders import BeforeProjection, LatentDraw, LatentLoc, LatentScale
+from pyro_simvae.evaluation.encoders import BeforeProjection, LatentLoc
 from pyro_simvae.evaluation.features import Features, Labels, Prepared, Targets
 from pyro_simvae.evaluation.few_labels import few_label_curve
 from pyro_simvae.evaluation.generation import generate
 from pyro_simvae.evaluation.health import health
 from pyro_simvae.evaluation.probes import classify, probe_factors
-from pyro_simvae.evaluation.representations import Viewed, raw, represent, represent_views
+from pyro_simvae.evaluation.representations import Viewed, posteriors, raw, represent, represent_views
 from pyro_simvae.evaluation.targets import Tables, of_views, periods_of, tables
 from pyro_simvae.evaluation.trust import foreign, foreign_to, ood_auroc, ood_bound_auroc, trust
 from pyro_simvae.inference import rng
@@ -216,11 +216,13 @@ def _makers(subject: Subject, asked: Sequence[str]) -> Iterator[tuple[str, Calla
     return ((name, makers[name]) for name in asked if name in makers)
 
 
+@torch.no_grad()
 def _score_latent(board: Board, prepared: Prepared, items: Tables, subject: Subject) -> None:
     """Health and trust of the latent."""
     guide, test, labels = subject.pair.guide, subject.splits.test, items.labels
     plain = subject.views.plain
-    scale = represent(LatentScale(guide), test, plain)
+    latents = posteriors(guide, test, plain)
+    scale = torch.cat([latent.stddev.squeeze(1).float() for latent in latents]).cpu().numpy()
 
     def found() -> dict[str, float]:
         viewed = _viewed(subject, guide, test, keep=2, most=MOST_PAIRS)
@@ -231,7 +233,10 @@ def _score_latent(board: Board, prepared: Prepared, items: Tables, subject: Subj
         return
     if labels is not None:
         with rng.isolated(subject.seed):
-            draws = (represent(LatentDraw(guide), test, plain) for _ in range(NUM_DRAWS if scale.any() else 1))
+            draws = (
+                torch.cat([latent.sample().squeeze(1).float() for latent in latents]).cpu().numpy()
+                for _ in range(NUM_DRAWS if scale.any() else 1)
+            )
             board.add("z", "label", "trust", lambda: trust(prepared, labels, draws))
     if len(test.event_shape) == 3:
         _score_foreign(board, prepared.raw, subject)

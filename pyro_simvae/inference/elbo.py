@@ -29,7 +29,7 @@ class Ledger(NamedTuple):
 
     Attributes:
         objective: what is maximized, with the weights; `()`, differentiable.
-        terms: "log_p/SITE", "log_q/SITE" and "penalty/NAME", without weights, means over particles; each `()`, detached.
+        terms: "log_p/SITE", "log_q/SITE", "penalty/NAME", without weights, means over particles; each `()`, detached.
         limit: under a limit, the terms of its loss as the literature normalizes them; each `()`, detached.
     """
 

@@ -10,7 +10,7 @@ from pyro_simvae.data.memory import MemorySplit
 from pyro_simvae.data.shapes import draw
 from pyro_simvae.data.sprites import Sprites
 from pyro_simvae.evaluation.encoders import LatentLoc
-from pyro_simvae.evaluation.representations import raw, represent, represent_views
+from pyro_simvae.evaluation.representations import posteriors, raw, represent, represent_views
 from pyro_simvae.guides import MeanField
 from pyro_simvae.likelihoods import Normal
 from pyro_simvae.models import SimVAE
@@ -119,3 +119,13 @@ def test_rows_are_filled_without_a_second_copy():
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 1.1 * x.nbytes
+
+
+def test_posteriors_are_those_of_every_item_in_order(guide):
+    split = MemorySplit(torch.rand(9, 3, 32, 32))
+    found = posteriors(guide, split, plain, batch_size=4)
+    assert [tuple(latent.batch_shape) for latent in found] == [(4, 1), (4, 1), (1, 1)]
+    loc, scale = guide.encoder(plain(split.images(torch.arange(9))))
+    torch.testing.assert_close(torch.cat([latent.mean for latent in found]).squeeze(1), loc)
+    torch.testing.assert_close(torch.cat([latent.stddev for latent in found]).squeeze(1), scale)
+    assert guide.training
