@@ -56,9 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parsed = parser().parse_args(list(_import_paths(arguments)))
         name = parsed.subcommand
         options = parsed[name].as_dict()
-        options.pop("config", None)
         out = options.get("out") or ""
         if name == "fit":
+            del options["config"]
             named = {key for key in KNOWN if options[key] is not None}
             options = {key: _written(key, value) if key in named else value for key, value in options.items()}
             options["training"] = Training(**options["training"])

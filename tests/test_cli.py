@@ -175,8 +175,8 @@ def test_bad_folders(fit, refused, tmp_path):
 def test_folder_without_labels_is_fitted_and_evaluated(fit, tmp_path, capsys):
     assert fit(data=f"folder:{folder_of_images(tmp_path / 'images', 60)}") == 0
     assert cli.main(["evaluate", str(tmp_path / "run")]) == 0
-    assert "no labels and no known factors" in capsys.readouterr().out
-    assert "z" not in json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert "left out whatever needs labels: the data has none" in capsys.readouterr().out
+    assert "label" not in json.loads((tmp_path / "run" / "evaluation.json").read_text())["scores"]["z"]
 
 
 STORY = """

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from pyro_simvae import cli
 from pyro_simvae.comparison import grid as grids
 from pyro_simvae.comparison import slots
 from pyro_simvae.comparison.command import compare
@@ -93,3 +94,14 @@ def test_configs_of_the_repository_are_grids_of_three_seeds_or_more(path):
     assert {"simvae", "vae", "simclr", "vicreg", "untrained", "raw"} <= set(grid.methods)
     assert ("supervised" in grid.methods) == (path.stem != "celeba")  # which has no labels
     assert len(grid.cells()) == len(grid.seeds) * (len(grid.methods) - 1)
+
+
+def test_from_the_command_line(config, tmp_path, inline, capsys):
+    assert cli.main(["compare", str(config(methods=["vae"])), "--out", str(tmp_path / "out")]) == 0
+    assert (tmp_path / "out" / "report.html").is_file()
+    assert "compared: " in capsys.readouterr().out
+    assert cli.main(["compare", str(config(methods=["vea"])), "--out", str(tmp_path / "other")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("pyro-simvae: error: unknown method 'vea': did you mean vae")
+    assert error.count("\n") == 1
+    assert not (tmp_path / "other").exists()
