@@ -9,12 +9,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from pyro_simvae.data import DATASETS
 from pyro_simvae.errors import InputError, unknown_name
 from pyro_simvae.limits import LIMITS
 
 Spec = str | Mapping[str, Any]
-"""A name ("simvae"), a class in a file ("path/to/story.py:Story"), an import path ("package.module.Class"), for
+"""A name ("simvae"), a class in a file ("path/to/story.py:Story", or "path/to/story.py" where the file defines one
+module), an import path ("package.module.Class"), for
 data also "folder:PATH", "arrays:PATH" and "paired_folder:PATH"; or any of these as {"class_path": ...,
 "init_args": {...}}."""
 
@@ -63,7 +66,8 @@ ON_REQUEST = ("num_items", "num_classes")
 
 
 def normalize(kind: str, spec: Spec) -> dict[str, Any]:
-    """{"class_path", "init_args"} of any form of a spec; the class path stays as it was written."""
+    """{"class_path", "init_args"} of any form of a spec; the class path stays as it was written, but for the class of
+    a file that names none."""
     if not isinstance(spec, Mapping):
         spec = {"class_path": spec}
     if unknown := set(spec) - {"class_path", "init_args"}:
@@ -72,6 +76,8 @@ def normalize(kind: str, spec: Spec) -> dict[str, Any]:
     prefix, _, path = class_path.partition(":")
     if kind == "data" and prefix in ("folder", "arrays", "paired_folder") and path:
         class_path, init_args["path"] = prefix, path
+    if class_path.endswith(".py"):
+        class_path += f":{_only_module(Path(class_path)).__name__}"
     return {"class_path": class_path, "init_args": init_args}
 
 
@@ -125,6 +131,17 @@ def load_file(path: Path) -> Any:
             del sys.modules[module_name]
             raise InputError(f"{path} cannot be imported, {type(error).__name__}: {error}") from error
     return sys.modules[module_name]
+
+
+def _only_module(path: Path) -> type:
+    """The one `nn.Module` that a file defines. Raises InputError where there is none, or more."""
+    file = load_file(path)
+    defined = [c for c in vars(file).values() if inspect.isclass(c) and c.__module__ == file.__name__]
+    found = [c for c in defined if issubclass(c, nn.Module)]
+    if len(found) != 1:
+        names = ", ".join(c.__name__ for c in found) or "none"
+        raise InputError(f"{path} should define one module, and defines {names}: say which, as in {path}:Class")
+    return found[0]
 
 
 def _attribute(module: Any, class_name: str, spec: str) -> type:

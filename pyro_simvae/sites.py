@@ -82,17 +82,18 @@ def check_story(model: nn.Module, latent_dim: int, num_views: int) -> None:
     """
     num_groups = 3
     sites = latent_sites(model, num_groups, num_views)
-    expected = {"z": (num_groups, num_views, latent_dim), "content": (num_groups, 1, latent_dim)}
-    for name, shape in expected.items():
+    for name, views in (("z", num_views), ("content", 1)):
         if name not in sites:
             continue
         fn = sites[name]["fn"]
-        found = tuple(fn.batch_shape + fn.event_shape)
-        if found != shape or len(fn.event_shape) != 1:
+        batch, event = tuple(fn.batch_shape), tuple(fn.event_shape)
+        # Content may be less than a latent: what the views share of it.
+        fits = event == (latent_dim,) if name == "z" else len(event) == 1 and event[0] <= latent_dim
+        if batch != (num_groups, views) or not fits:
             raise InputError(
-                f"the story's site {name!r} has batch shape {tuple(fn.batch_shape)} and event shape "
-                f"{tuple(fn.event_shape)} for {num_groups} groups of {num_views} views and latent_dim {latent_dim}: "
-                f"it must be {shape[:2]} and ({latent_dim},); use .to_event(1) and the plates' dims -2 and -1"
+                f"the story's site {name!r} has batch shape {batch} and event shape {event} for {num_groups} groups of "
+                f"{num_views} views and latent_dim {latent_dim}: it must be {(num_groups, views)} and ({latent_dim},); "
+                "use .to_event(1) and the plates' dims -2 and -1"
             )
 
 

@@ -59,7 +59,7 @@ class Viewed(NamedTuple):
 
     Attributes:
         z: the loc of each of the first K views' latents, `(M, K, D)`.
-        content: the mean of q(content | z_1..J) of each group, `(M, D)`; None where there is no content.
+        content: the mean of q(content | z_1..J) of each group, `(M, C)`; None where there is no content.
         parameters: what the first view of each group was drawn with, by name: `(M,)` or `(M, T)`, float32.
     """
 
@@ -69,8 +69,14 @@ class Viewed(NamedTuple):
 
     @property
     def style(self) -> np.ndarray | None:
-        """z - content of the first view of each group, `(M, D)`."""
-        return None if self.content is None else self.z[:, 0] - self.content
+        """z - content of the first view of each group, `(M, D)`.
+
+        Where the content has C < D dimensions, they are the first of z, and style is the others: `(M, D - C)`.
+        """
+        if self.content is None:
+            return None
+        first, shared = self.z[:, 0], self.content.shape[1]
+        return first - self.content if shared == first.shape[1] else first[:, shared:]
 
 
 @torch.no_grad()

@@ -197,10 +197,14 @@ def _log_prob(site: dict[str, Any]) -> Tensor:
 
 
 def _log_probs(site: dict[str, Any]) -> tuple[Tensor, Tensor]:
-    """The site's log-density with `poutine.scale`, and without it, detached; each `()`."""
+    """The site's log-density with `poutine.scale`, and without it, detached; each `()`.
+
+    A site of all groups keeps its scale: it is the batch's share of what counts once a data set.
+    """
     log_prob = _log_prob(site)
     scaled = scale_and_mask(log_prob, site["scale"], site["mask"]).sum()
-    if isinstance(site["scale"], float) and site["scale"] == 1.0:
+    unscaled = isinstance(site["scale"], float) and site["scale"] == 1.0
+    if unscaled or not any(frame.dim == -PLATES for frame in site["cond_indep_stack"]):
         return scaled, scaled.detach()
     return scaled, scale_and_mask(log_prob, 1.0, site["mask"]).sum().detach()
 

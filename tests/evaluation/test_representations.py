@@ -10,7 +10,7 @@ from pyro_simvae.data.memory import MemorySplit
 from pyro_simvae.data.shapes import draw
 from pyro_simvae.data.sprites import Sprites
 from pyro_simvae.evaluation.encoders import LatentLoc
-from pyro_simvae.evaluation.representations import posteriors, raw, represent, represent_views
+from pyro_simvae.evaluation.representations import Viewed, posteriors, raw, represent, represent_views
 from pyro_simvae.guides import MeanField
 from pyro_simvae.likelihoods import Normal
 from pyro_simvae.models import SimVAE
@@ -129,3 +129,12 @@ def test_posteriors_are_those_of_every_item_in_order(guide):
     torch.testing.assert_close(torch.cat([latent.mean for latent in found]).squeeze(1), loc)
     torch.testing.assert_close(torch.cat([latent.stddev for latent in found]).squeeze(1), scale)
     assert guide.training
+
+
+def test_style_is_what_content_leaves_of_a_latent():
+    z = np.arange(12.0, dtype=np.float32).reshape(2, 2, 3)
+    whole = Viewed(z, np.ones((2, 3), np.float32), {})
+    np.testing.assert_array_equal(whole.style, z[:, 0] - 1)
+    part = Viewed(z, np.ones((2, 1), np.float32), {})
+    np.testing.assert_array_equal(part.style, z[:, 0, 1:])
+    assert Viewed(z, None, {}).style is None

@@ -165,3 +165,35 @@ def test_deterministic_sites_carry_no_density():
         "log_p/x",
         "log_q/z",
     }
+
+
+class Shared(SimVAE):
+    """SimVAE with a latent that all groups share, which counts once in a data set of 100 groups."""
+
+    def forward(self, x=None, num_groups=1, num_views=2):
+        if x is not None:
+            num_groups = x.shape[0]
+        with poutine.scale(scale=num_groups / 100):
+            pyro.sample("shared", dist.Normal(torch.zeros(2, dtype=torch.float64), 1.0).to_event(1))
+        return super().forward(x, num_groups, num_views)
+
+
+class SharedGuide(MeanField):
+    def forward(self, x):
+        with poutine.scale(scale=x.shape[0] / 100):
+            pyro.sample("shared", dist.Normal(torch.ones(2, dtype=torch.float64), 0.5).to_event(1))
+        super().forward(x)
+
+
+def test_what_all_groups_share_counts_by_its_scale_in_the_ledger_too():
+    torch.manual_seed(0)
+    model = Shared(Normal(MLP([4]).decoder((P,), D)), D)
+    pair, x = LedgerELBO(model, SharedGuide(model, MLP([4]).encoder((P,), D))).double(), torch.randn(4, 2, P).double()
+    torch.manual_seed(1)
+    ledger = pair(x)
+    torch.testing.assert_close(ledger.elbo, ledger.objective.detach())
+    torch.manual_seed(1)
+    with pyro.settings.context(module_local_params=True):
+        trace = poutine.trace(pair.guide).get_trace(x)
+    log_q = trace.nodes["shared"]["fn"].log_prob(trace.nodes["shared"]["value"])
+    torch.testing.assert_close(ledger.terms["log_q/shared"], 4 / 100 * log_q.detach())

@@ -1,0 +1,183 @@
+"""The posterior of a fitted pair over the representations of images, as ArviZ data."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+from pyro import poutine
+from torch import Tensor, nn
+
+from pyro_simvae.conjugate import is_flat
+from pyro_simvae.evaluation.representations import evaluating
+from pyro_simvae.inference.elbo import LedgerELBO
+from pyro_simvae.inspection.discrete import WithDiscrete, enumerated_sites
+from pyro_simvae.inspection.from_pyro import from_pyro
+from pyro_simvae.inspection.gallery import decoder_is_trained
+from pyro_simvae.limits.own_densities import own_densities
+from pyro_simvae.local_params import local_params
+from pyro_simvae.modalities import Modalities
+from pyro_simvae.sites import is_view, latent_sites, observed_arguments
+
+MOST_VALUES = 2**22
+"""Numbers that the decoder gives at once."""
+
+PLATES = {"groups": "group", "views": "view"}
+"""Names of dimensions, by the plates of a story."""
+
+
+class Readable(NamedTuple):
+    """A pair as plain programs whose densities are what they say.
+
+    Attributes:
+        model, guide: every latent site of the model is one of the guide; no limit weighs their densities.
+        decodes: whether the likelihood was fitted.
+        left_out: what cannot be had of the pair, with the reason, a line each.
+    """
+
+    model: nn.Module
+    guide: nn.Module
+    decodes: bool
+    left_out: list[str]
+
+    @property
+    def is_proper(self) -> bool:
+        """Whether the story can be drawn from."""
+        return self.decodes and not is_flat(getattr(self.model, "content_scale", 1.0))
+
+
+def readable(pair: LedgerELBO) -> Readable:
+    """The story and the guide of a pair, without the weights of a limit, and with the sites that it sums out."""
+    decodes, left_out = decoder_is_trained(pair), []
+    if decodes:
+        own = own_densities(pair)
+        model, guide = own.model, own.guide
+    else:
+        model, guide = pair.model.story, pair.guide
+        left_out.append(
+            "likelihood, predictive draws, prior and all that weighs the guide against the story: the run was fitted "
+            "under a limit at t = 1, which leaves the decoder untrained and makes the posterior a point"
+        )
+    if enumerated_sites(model):
+        guide = WithDiscrete(guide, model)
+    found = Readable(model, guide, decodes, left_out)
+    if decodes and not found.is_proper:
+        left_out.append("prior and its predictive draws: flat content is improper, there is nothing to draw")
+    return found
+
+
+def posterior_tree(
+    pair: LedgerELBO,
+    x: Tensor | Modalities,
+    *,
+    num_draws: int = 200,
+    num_predictive: int = 20,
+    seed: int = 0,
+    group: Sequence[Any] | None = None,
+    constant: Mapping[str, np.ndarray] | None = None,
+    **observed: Tensor,
+) -> xr.DataTree:
+    """Draws of the posterior over the representations of groups of views.
+
+        posterior             content (chain, draw, group, latent), z (chain, draw, group, view, latent), the story's
+                              other sites; a discrete site that is summed out in the fit, from its exact posterior
+        sample_stats          log_p_SITE, log_q_SITE; log_weight (chain, draw, group): log p(x, latents) - log q
+        log_likelihood        x (chain, draw, group, view), nats
+        posterior_predictive, prior, prior_predictive     `num_predictive` draws
+        observed_data         x (group, view, channel, height, width), or (group, view, value)
+        constant_data         what was given
+
+    `arviz_stats.loo` reads log_likelihood as if the draws were from the exact posterior; `leave_one_view_out` weighs
+    them. Of a pair under a limit at t = 1 there are the point's z, the draws of content given z, and the data.
+
+    Args:
+        pair: on the device of `x`.
+        x: `(N, J, *event)`, or modalities.
+        num_draws: S.
+        num_predictive: draws that views are drawn for.
+        seed: of the draws.
+        group: N names of the groups, such as their positions in a split.
+        constant: arrays `(N,)`, `(N, J)` or `(N, J, n)` that belong to the groups or the views.
+        observed: what the pair observes besides the views.
+    """
+    parts = readable(pair)
+    model = parts.model if parts.decodes else _without_views(parts.model)
+    constant = dict(constant or {})
+    values = x.views.values() if isinstance(x, Modalities) else [x[0]]
+    per_draw = sum(v[0].numel() for v in values) * x.shape[0] if isinstance(x, Modalities) else x.numel()
+    with local_params(parts.model, parts.guide), evaluating(parts.guide), evaluating(parts.model):
+        tree = from_pyro(
+            functools.partial(_called, model, observed_arguments(parts.model)),
+            functools.partial(_called, parts.guide, observed_arguments(parts.guide)),
+            (x,),
+            observed,
+            num_draws=num_draws,
+            num_predictive=num_predictive if parts.decodes else 0,
+            seed=seed,
+            parallel=True,
+            at_once=max(1, MOST_VALUES // per_draw),
+            prior=parts.is_proper,
+            dims=event_dims(parts.model, x) | {name: _constant_dims(name, value) for name, value in constant.items()},
+            constant_data=constant,
+        )
+    tree = tree.map_over_datasets(_renamed)
+    if parts.decodes:
+        tree["sample_stats"] = _with_weights(tree)
+    else:
+        del tree["sample_stats"]
+        if isinstance(x, Tensor):
+            dims = ["group", "view", *event_dims(parts.model, x)["x"]]
+            tree["observed_data"] = xr.Dataset({"x": (dims, x.cpu().numpy())})
+    if group is not None:
+        tree = tree.map_over_datasets(lambda ds: ds.assign_coords(group=list(group)) if "group" in ds.dims else ds)
+    return tree
+
+
+def event_dims(model: nn.Module, x: Tensor | Modalities) -> dict[str, list[str]]:
+    """Names of the event dimensions of a story's sites, by site."""
+    sites = latent_sites(model, 2, x.shape[1])
+    latent_dim = sites["z"]["fn"].event_shape
+    names = {
+        name: ["latent"]
+        for name, site in sites.items()
+        if site["fn"].event_shape == latent_dim and len(latent_dim) == 1
+    }
+    if "content" in sites and "content" not in names:
+        names["content"] = ["shared"]
+    views = x.views if isinstance(x, Modalities) else {"": x[:, 0]}
+    for name, view in views.items():
+        site, shape = (f"x_{name}", view.shape[1:]) if name else ("x", view.shape[1:])
+        image = ["channel", "height", "width"]
+        dims = {1: ["value"], 2: ["place", "letter"], 3: image}.get(len(shape), [])
+        names[site] = [f"{dim}_{name}" if name else dim for dim in dims]
+    return names
+
+
+def _called(program: nn.Module, names: set[str], x: Tensor | Modalities, **observed: Tensor) -> Any:
+    return program(x, **{name: value for name, value in observed.items() if name in names})
+
+
+def _without_views(model: nn.Module) -> Any:
+    """The story's latents alone: its views have no part in the program, and the decoder is not run."""
+    return poutine.block(model, hide_fn=lambda msg: msg["type"] == "sample" and is_view(msg["name"]))
+
+
+def _renamed(dataset: xr.Dataset) -> xr.Dataset:
+    names = {old: new for old, new in PLATES.items() if old in dataset.dims}
+    return dataset.rename(names) if names else dataset
+
+
+def _constant_dims(name: str, value: np.ndarray) -> list[str]:
+    return ["groups", "views", f"{name}_dim_0"][: np.ndim(value)]
+
+
+def _with_weights(tree: xr.DataTree) -> xr.Dataset:
+    """sample_stats with log_weight, and without the totals over groups, which nothing here needs."""
+    stats = tree["sample_stats"].to_dataset().drop_vars(["lp", "lq"])
+    signed = [value for name, value in stats.items() if str(name).startswith("log_p_")]
+    signed += [-value for name, value in stats.items() if str(name).startswith("log_q_")]
+    signed += list(tree["log_likelihood"].to_dataset().values())
+    of_groups = [value for value in signed if "group" in value.dims]
+    total = sum(value.sum([dim for dim in value.dims if dim not in ("chain", "draw", "group")]) for value in of_groups)
+    return stats.assign(log_weight=total)
