@@ -8,8 +8,11 @@ from pyro_simvae.guides.amortized import AmortizedContent
 from pyro_simvae.guides.conjugate import ConjugateContent
 from pyro_simvae.guides.consistent import Consistent
 from pyro_simvae.guides.exact import Exact
+from pyro_simvae.guides.flow import Flow
+from pyro_simvae.guides.full_covariance import FullCovariance
 from pyro_simvae.guides.mean_field import MeanField
 from pyro_simvae.guides.point import PointContent
+from pyro_simvae.guides.semi_amortized import SemiAmortized
 from pyro_simvae.guides.spherical import SphericalMeanField
 
 __all__ = [
@@ -17,7 +20,10 @@ __all__ = [
     "ConjugateContent",
     "Consistent",
     "Exact",
+    "Flow",
+    "FullCovariance",
     "MeanField",
     "PointContent",
+    "SemiAmortized",
     "SphericalMeanField",
 ]

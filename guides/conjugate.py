@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from pyro import distributions as dist
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from pyro_simvae import conjugate
 from pyro_simvae.sites import latent_sites
@@ -13,7 +14,8 @@ from pyro_simvae.sites import latent_sites
 class ConjugateContent(nn.Module):
     """q(c | z) = Normal(v Σ_j z_j / s², v), 1/v = 1/g² + J/s², with g and s read from the story as they stand.
 
-    With it, log p(c) + Σ_j log p(z_j | c) - log q(c | z) equals log p(z_1..J) for every c drawn.
+    With it, log p(c) + Σ_j log p(z_j | c) - log q(c | z) equals log p(z_1..J) for every c drawn. Where the content has
+    fewer dimensions than z, C < D, it is that of the first C dimensions of z, which alone depend on it.
 
     Args:
         model: a story for which `why_not_conjugate` finds no reason.
@@ -23,18 +25,21 @@ class ConjugateContent(nn.Module):
         super().__init__()
         # Held out of reach of torch's module tree: the story's parameters are the story's, not the guide's.
         self._story: tuple[Any] = (model,)
+        self._content_dim: int = latent_sites(model)["content"]["fn"].event_shape[0]
 
     def forward(self, z: Tensor, present: Tensor | None = None) -> dist.TorchDistribution:
-        """z: `(N, J, D)`; present: `(N, J)`, or None for all. Returns batch shape `(N, 1)`, event shape `(D,)`."""
+        """z: `(N, J, D)`; present: `(N, J)`, or None for all. Returns batch shape `(N, 1)`, event shape `(C,)`."""
         (story,) = self._story
-        return conjugate.content_posterior(z, story.style_scale, story.content_scale, present)
+        shared = z[..., : self._content_dim]
+        return conjugate.content_posterior(shared, story.style_scale, story.content_scale, present)
 
 
 def why_not_conjugate(model: Any) -> str | None:
     """The reason why a story's content posterior is not `ConjugateContent`, or None if it is.
 
     The program decides, not its class: its sites "content" and "z" must be Normal(0, g²) (or flat) and
-    Normal(c, s²), with g and s in its attributes `content_scale` and `style_scale`.
+    Normal(c, s²), with g and s in its attributes `content_scale` and `style_scale`. Where the content has fewer
+    dimensions than z, the further ones of z must be Normal around 0, of any scale.
     """
     for name in ("content_scale", "style_scale"):
         if not hasattr(model, name):
@@ -43,15 +48,18 @@ def why_not_conjugate(model: Any) -> str | None:
     content, latent = sites["content"], sites["z"]
     if not conjugate.is_flat(model.content_scale) and not _is_normal(content["fn"], 0.0, model.content_scale):
         return "because the story's content is not Normal(0, content_scale²)"
-    if not _is_normal(latent["fn"], content["value"], model.style_scale):
+    private = latent["fn"].event_shape[0] - content["fn"].event_shape[0]
+    if not _is_normal(latent["fn"], F.pad(content["value"], (0, private)), model.style_scale, private):
         return "because the story's z is not Normal(content, style_scale²)"
     return None
 
 
-def _is_normal(fn: dist.TorchDistribution, loc: Tensor | float, scale: Tensor | float) -> bool:
+def _is_normal(fn: dist.TorchDistribution, loc: Tensor | float, scale: Tensor | float, private: int = 0) -> bool:
+    """Whether it is Normal(loc, scale²); the scale of the last `private` dimensions is not looked at."""
     while isinstance(fn, torch.distributions.Independent):
         fn = fn.base_dist
     if not isinstance(fn, torch.distributions.Normal):
         return False
-    expected = [torch.as_tensor(value, dtype=fn.loc.dtype).expand_as(fn.loc) for value in (loc, scale)]
-    return torch.allclose(fn.loc, expected[0]) and torch.allclose(fn.scale, expected[1])
+    found = fn.loc, fn.scale[..., : fn.scale.shape[-1] - private]
+    expected = (torch.as_tensor(value, dtype=fn.loc.dtype) for value in (loc, scale))
+    return all(torch.allclose(one, other.expand_as(one)) for one, other in zip(found, expected, strict=True))

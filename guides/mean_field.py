@@ -1,29 +1,27 @@
 """The amortized mean-field guide: an encoder's Normal for every view's latent, and a content guide of choice."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
-import pyro
 from pyro import distributions as dist
-from pyro.distributions import constraints
 from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from pyro_simvae.distributions import Gaussian
-from pyro_simvae.errors import InputError, unknown_name
-from pyro_simvae.guides.amortized import AmortizedContent
-from pyro_simvae.guides.conjugate import ConjugateContent, why_not_conjugate
-from pyro_simvae.guides.point import PointContent
-from pyro_simvae.modalities import Modalities, present, without_missing
+from pyro_simvae.guides.content import Content, content_guide
+from pyro_simvae.guides.extra import extra_latents
+from pyro_simvae.guides.program import check_not_directions, encode, sample_latents
+from pyro_simvae.modalities import Modalities
 from pyro_simvae.networks import Encoder, Encoders
-from pyro_simvae.sites import has_site, latent_sites
 
 
 class MeanField(PyroModule):
     """q(z, c | x) = Π_i Π_j q(z_ij | x_ij) q(c_i | z_i1..z_iJ).
 
         latent    z_ij ~ Normal(loc(x_ij), scale(x_ij))      (N, J, D)
-        content   c_i  ~ content(z_i)                        (N, 1, D), if the story has this site
+        content   c_i  ~ content(z_i)                        (N, 1, C), if the story has this site
+
+    A latent site that the story has besides gets a `Factor` given the views.
 
     Args:
         model: the story, asked once for its sites.
@@ -35,21 +33,21 @@ class MeanField(PyroModule):
 
     Raises:
         InputError: `content` is "conjugate" for a story where it would not be exact; an unknown `content`; a width
-            that is not positive; a story whose latents are directions.
+            that is not positive; a story whose latents are directions, or with a site for which there is no `Factor`.
     """
 
     def __init__(
         self,
         model: nn.Module,
         encoder: Encoder | Encoders,
-        content: Literal["auto", "conjugate", "amortized", "point"] = "auto",
+        content: Content = "auto",
         projection: Sequence[int] = (),
     ) -> None:
         super().__init__()
-        if latent_sites(model)["z"]["fn"].support is constraints.sphere:
-            raise InputError("the story's latents lie on a sphere, where Normal has no density: use --guide spherical")
+        check_not_directions(model)
         self.encoder = encoder.projected(projection) if projection else encoder
-        self.content = _content_guide(model, encoder.latent_dim, content) if has_site(model, "content") else None
+        self.content = content_guide(model, encoder.latent_dim, content)
+        self.extra = extra_latents(model, encoder)
 
     def latent(self, x: Tensor | Modalities) -> dist.TorchDistribution:
         """q(z | x) for x `(N, J, *event)`, or modalities: batch shape `(N, J)`, event shape `(D,)`."""
@@ -68,23 +66,9 @@ class MeanField(PyroModule):
 
     def forward(self, x: Tensor | Modalities) -> None:
         """x: `(N, J, *event)`, or modalities, whose missing views are left out."""
-        there = present(x)
-        with pyro.plate("groups", x.shape[0], dim=-2):
-            with pyro.plate("views", x.shape[1], dim=-1), without_missing(there):
-                z = pyro.sample("z", self.latent(x))
-            if self.content is not None:
-                pyro.sample("content", self.content(z, there))
-
-
-def _content_guide(model: nn.Module, latent_dim: int, content: str) -> nn.Module:
-    if content == "auto":
-        content = "amortized" if why_not_conjugate(model) else "conjugate"
-    if content == "conjugate":
-        if reason := why_not_conjugate(model):
-            raise InputError(f"the conjugate content guide is not exact here, {reason}: use --guide.content amortized")
-        return ConjugateContent(model)
-    if content == "amortized":
-        return AmortizedContent(latent_dim)
-    if content == "point":
-        return PointContent()
-    raise unknown_name("content guide", content, ["auto", "conjugate", "amortized", "point"])
+        if self.extra is None:
+            sample_latents(x, self.latent(x), self.content, None, None)
+        else:
+            encoder: Any = self.encoder
+            features, loc, scale = encode(encoder, x)
+            sample_latents(x, Gaussian(loc, scale), self.content, self.extra, features)

@@ -1,12 +1,13 @@
 """The amortized guide of stories on the sphere: an encoder's direction and concentration for every view."""
 
-import pyro
 from pyro import distributions as dist
 from pyro.nn import PyroModule
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pyro_simvae.guides.amortized import AmortizedContent
+from pyro_simvae.guides.extra import extra_latents
+from pyro_simvae.guides.program import encode, sample_latents
 from pyro_simvae.networks import Encoder
 from pyro_simvae.sites import has_site
 from pyro_simvae.spherical import PowerSpherical
@@ -20,6 +21,7 @@ class SphericalMeanField(PyroModule):
 
     Loc and scale are those of a Normal in R^D, scale² averaged over dimensions: near its mean direction a
     PowerSpherical varies as a Normal of variance 2/κ. A guide of the same networks as `MeanField` so serves the sphere.
+    A latent site that the story has besides gets a `Factor` given the views.
 
     Args:
         model: the story, asked once for its sites.
@@ -30,6 +32,7 @@ class SphericalMeanField(PyroModule):
         super().__init__()
         self.encoder = encoder
         self.content = AmortizedContent(encoder.latent_dim) if has_site(model, "content") else None
+        self.extra = extra_latents(model, encoder)
 
     def latent(self, x: Tensor) -> dist.TorchDistribution:
         """q(z | x) for x `(N, J, *event)`: batch shape `(N, J)`, event shape `(D,)`."""
@@ -37,12 +40,17 @@ class SphericalMeanField(PyroModule):
 
     def forward(self, x: Tensor) -> None:
         """x: `(N, J, *event)`."""
-        with pyro.plate("groups", x.shape[0], dim=-2):
-            with pyro.plate("views", x.shape[1], dim=-1):
-                z = pyro.sample("z", self.latent(x))
-            if self.content is not None:
-                content = self.content(z)
-                pyro.sample("content", on_sphere(content.mean, content.stddev))
+        content = None if self.content is None else self._content
+        if self.extra is None:
+            sample_latents(x, self.latent(x), content, None, None)
+        else:
+            features, loc, scale = encode(self.encoder, x)
+            sample_latents(x, on_sphere(loc, scale), content, self.extra, features)
+
+    def _content(self, z: Tensor, present: Tensor | None) -> dist.TorchDistribution:
+        assert self.content is not None
+        content = self.content(z, present)
+        return on_sphere(content.mean, content.stddev)
 
 
 def on_sphere(loc: Tensor, scale: Tensor) -> PowerSpherical:

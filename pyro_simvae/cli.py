@@ -1,72 +1,53 @@
-"""The command line: each command is one typed function of `pyro_simvae.commands`.
-
-jsonargparse makes the options from the functions' signatures, and those of a component (`--model.style_scale`)
-from the constructor of the class that was named. It wants import paths; this file turns the names that
-people write (`simvae`, `path/to/story.py:Story`, `folder:PATH`) into such paths, and back for config.yaml.
-"""
+"""The command line: each command is one typed function, imported when it is asked for."""
 
 import errno
+import importlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import yaml
-from jsonargparse import ArgumentError, ArgumentParser, Namespace, get_loader, set_dumper, set_loader
-from pyro.nn import PyroModule
+from jsonargparse import ArgumentError, ArgumentParser
 
-from pyro_simvae import commands
-from pyro_simvae.components import GIVEN, KNOWN, load_class, normalize
-from pyro_simvae.data import Dataset
 from pyro_simvae.errors import InputError
-from pyro_simvae.inference.settings import Hardware, Training
-from pyro_simvae.likelihoods import Likelihood
-from pyro_simvae.limits import Limit
-from pyro_simvae.networks import Network
 
-BASES = {
-    "data": Dataset,
-    "network": Network,
-    "likelihood": Likelihood,
-    "model": PyroModule,
-    "guide": PyroModule,
-    "limit": Limit,
+COMMANDS = {
+    "check": "Look for mistakes in a story by running it, and say how to mend each.",
+    "fit": "Fit a generative story and its guide to groups of views by SVI.",
+    "evaluate": "Score what a run's representation keeps of content and style, how healthy it is, and what its story "
+    "generates.",
+    "explore": "Write a page in which to look around in a run's latents, image by image.",
+    "sample": "Draw groups of views from a fitted story's prior.",
+    "limits": "List the discriminative limits of the story and what each claims, or draw the densities that they "
+    "induce.",
+    "compare": "Fit and evaluate methods x seeds x data, and set their scores side by side in tables and one page.",
 }
-DEFAULTS = {
-    "data": "digits",
-    "network": "conv",
-    "likelihood": "continuous_bernoulli",
-    "model": "simvae",
-    "guide": "mean_field",
-}
-COMMANDS: dict[str, Callable[..., Any]] = {
-    "fit": commands.fit,
-    "evaluate": commands.evaluate,
-    "compare": commands.compare,
-    "sample": commands.sample,
-    "limits": commands.limits,
-}
-FIGURE = "draw the densities of a latent that the losses induce, to PATH.png (limits.png by default)"
+"""The first line of each command's docstring; here, so that nothing heavy is imported to list them."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command. Returns the exit status: 0, 2 for an input that cannot be used, 130 after Ctrl-C."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
-    name = out = ""
+    """Runs one command.
+
+    Returns:
+        The exit status: 0; 1 where `check` found a fault; 2 for an input that cannot be used; 130 after Ctrl-C.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    name = given[0] if given and given[0] in COMMANDS else ""
+    out = ""
     try:
-        parsed = parser().parse_args(list(_import_paths(arguments)))
-        name = parsed.subcommand
-        options = parsed[name].as_dict()
+        if not name:
+            parser().parse_args(given)
+            parser().print_help()
+            return 0
+        from pyro_simvae import arguments as args
+
+        command = _command(name)
+        parsed = parser(name, command).parse_args([name, *args.words(name, given[1:])])
+        options = args.options(name, parsed[name])
         out = options.get("out") or ""
-        if name == "fit":
-            del options["config"]
-            named = {key for key in KNOWN if options[key] is not None}
-            options = {key: _written(key, value) if key in named else value for key, value in options.items()}
-            options["training"] = Training(**options["training"])
-            options["hardware"] = Hardware(**options["hardware"])
-        COMMANDS[name](**options)
+        result = command(**options)
     except KeyboardInterrupt:
         again = f"pyro-simvae fit --config RUN/config.yaml --resume true  (RUN: {out})"
-        print(f"stopped; go on with{' the same command' if name == 'compare' else f': {again}'}", file=sys.stderr)
+        print(f"stopped; go on with{f': {again}' if name == 'fit' else ' the same command'}", file=sys.stderr)
         return 130
     except (InputError, ArgumentError) as error:
         return _refuse(_one_line(error))
@@ -77,7 +58,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
             else "choose a path that can be used"
         )
         return _refuse(f"{error.strerror or error}: {error.filename or out}: {mend}")
-    return 0
+    return 1 if name == "check" and result.faults else 0
+
+
+def parser(name: str = "", command: Callable[..., Any] | None = None) -> ArgumentParser:
+    """The parser of all commands, with the options of the one that is named."""
+    settings: dict[str, Any] = {"exit_on_error": False, "allow_abbrev": False}
+    if command is not None:
+        from pyro_simvae.arguments import add_arguments, register_mode
+
+        settings["parser_mode"] = register_mode()
+    root = ArgumentParser(
+        prog="pyro-simvae", description="Self-supervised learning as an explicit Pyro program.", **settings
+    )
+    subcommands = root.add_subcommands(required=False, metavar="COMMAND")
+    for each, line in COMMANDS.items():
+        sub = ArgumentParser(description=line, **settings)
+        if each == name and command is not None:
+            add_arguments(sub, name, command)
+        subcommands.add_subcommand(each, sub, help=line)
+    return root
+
+
+def _command(name: str) -> Callable[..., Any]:
+    found: Callable[..., Any] = getattr(importlib.import_module("pyro_simvae.commands"), name)
+    return found
 
 
 def _refuse(message: str) -> int:
@@ -88,96 +93,6 @@ def _refuse(message: str) -> int:
 def _one_line(error: Exception) -> str:
     # Pyro appends its trace to any error raised inside a program; the first line is the message itself.
     return " ".join(str(error).split("\nTrace Shapes")[0].split())
-
-
-def parser() -> ArgumentParser:
-    """The parser of all commands."""
-    set_loader("pyro-simvae", _load_config, exceptions=(yaml.YAMLError,))
-    set_dumper("pyro-simvae", lambda value: yaml.safe_dump(value, sort_keys=False))
-    options: dict[str, Any] = {"exit_on_error": False, "allow_abbrev": False, "parser_mode": "pyro-simvae"}
-    root = ArgumentParser(
-        prog="pyro-simvae", description="Self-supervised learning as an explicit Pyro program.", **options
-    )
-    subcommands = root.add_subcommands()
-    for name, command in COMMANDS.items():
-        sub = ArgumentParser(description=(command.__doc__ or "").split("\n")[0], **options)
-        if name == "fit":
-            sub.add_argument("--config", action="config", help="a YAML file of options, such as a run's config.yaml")
-            for kind, base in BASES.items():
-                default = {"class_path": _import_path(load_class(kind, DEFAULTS[kind]))} if kind in DEFAULTS else None
-                sub.add_subclass_arguments(
-                    base,
-                    kind,
-                    as_group=False,
-                    skip=set(GIVEN[kind]),
-                    instantiate=False,
-                    default=default,
-                    metavar="NAME",
-                    help=f"{', '.join(KNOWN[kind])}; --{kind}.help NAME lists its own options",
-                )
-        if name == "limits":  # words and an option with or without a value, which a signature cannot say
-            sub.add_argument("names", nargs="*", default=[], metavar="NAME", help="which limits; all by default")
-            sub.add_argument("--figure", nargs="?", const="limits.png", metavar="PATH", help=FIGURE)
-        else:
-            skip: set[str | int] = set(KNOWN) if name == "fit" else set()
-            sub.add_function_arguments(command, skip=skip, as_positional=name != "fit")
-        subcommands.add_subcommand(name, sub)
-    return root
-
-
-# -- names to import paths and back -----------------------------------------------------------------------------
-
-
-def _import_paths(arguments: Sequence[str]) -> Iterator[str]:
-    """The arguments, with the names of components as import paths."""
-    pending = None
-    for argument in arguments:
-        option, equals, value = argument.partition("=")
-        if pending:
-            kind, pending = pending.removesuffix(".help"), None
-            yield from _as_options(kind, argument, [])
-        elif option.removeprefix("--") in KNOWN and equals:
-            yield from _as_options(option.removeprefix("--"), value, [option])
-        else:
-            yield ".inf" if argument == "inf" else argument  # YAML's spelling
-            name = argument.removeprefix("--")
-            if argument.startswith("--") and name.removesuffix(".help") in KNOWN:
-                pending = name
-
-
-def _as_options(kind: str, name: str, option: list[str]) -> Iterator[str]:
-    spec = normalize(kind, name)
-    yield from option
-    yield _import_path(load_class(kind, spec["class_path"]))
-    for key, value in spec["init_args"].items():
-        yield from (f"--{kind}.{key}", str(value))
-
-
-def _load_config(text: str) -> Any:
-    """YAML, with the components of a whole config as import paths."""
-    value = get_loader("yaml")(text)  # unlike PyYAML's, it reads 1e-3 as a number
-    if not isinstance(value, dict) or not set(value) & (set(KNOWN) | {"training"}):
-        return value
-    value = dict(value)
-    for kind in (kind for kind in KNOWN if value.get(kind) is not None):
-        spec = normalize(kind, value[kind])
-        value[kind] = {**spec, "class_path": _import_path(load_class(kind, spec["class_path"]))}
-    return value
-
-
-def _written(kind: str, spec: Any) -> dict[str, Any]:
-    """The spec as a person would write it: the name or the file in place of the import path."""
-    spec = spec.as_dict() if isinstance(spec, Namespace) else spec
-    cls = load_class(kind, spec["class_path"])
-    names = [name for name in KNOWN[kind] if load_class(kind, name) is cls]
-    module = sys.modules[cls.__module__]
-    if module.__name__.startswith("user_"):
-        names = [f"{module.__file__}:{cls.__name__}"]
-    return {"class_path": (names or [spec["class_path"]])[0], "init_args": spec.get("init_args") or {}}
-
-
-def _import_path(cls: type) -> str:
-    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 if __name__ == "__main__":

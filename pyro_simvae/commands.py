@@ -9,19 +9,23 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from lightning.fabric import Fabric
-from lightning.fabric.loggers.tensorboard import TensorBoardLogger
 from rich.console import Console
 
 from pyro_simvae import experiment as exp
 from pyro_simvae.comparison.command import compare as compare
 from pyro_simvae.components import Spec
 from pyro_simvae.data import Splits
+from pyro_simvae.editing.check import check as check
 from pyro_simvae.errors import InputError
+from pyro_simvae.fitted import open_run
 from pyro_simvae.inference import rng
 from pyro_simvae.inference.files import load_checkpoint, write_text
+from pyro_simvae.inference.hardware import fabric_of
 from pyro_simvae.inference.progress import Progress
 from pyro_simvae.inference.settings import Hardware, Training
 from pyro_simvae.inference.svi import SVI, load_weights
+from pyro_simvae.inspection.command import explore as explore
+from pyro_simvae.inspection.command import inspect as inspect
 from pyro_simvae.limits import Claim
 
 
@@ -126,11 +130,9 @@ def evaluate(
     choose("metric", metrics, FAMILIES)
     choose("representation", representations, REPRESENTATIONS)
     folder, console = Path(run), Console(soft_wrap=True)
-    config = exp.read_run(folder)
-    experiment = exp.build(config)
+    _, config, experiment = open_run(folder, weights)
     untrained = exp.build_pair(config, experiment.splits.train)
-    _load(experiment, folder, weights)
-    fabric = _fabric(config.hardware)
+    fabric = fabric_of(config.hardware)
     svi = _loop(experiment, config, folder, fabric)
     splits = Splits(*(split.to(fabric.device) for split in experiment.splits))
     evaluation: dict[str, Any] = {"elbo": svi.validate(splits.test)}
@@ -181,14 +183,12 @@ def sample(run: str, num_groups: int = 8, num_views: int = 8, seed: int = 0, out
         raise InputError(f"{path} is no .npz file: give --out NAME.npz")
     if out and path.exists():
         raise InputError(f"{path} exists: choose another --out")
-    config = exp.read_run(folder)
-    experiment = exp.build(config)
+    experiment = open_run(folder).experiment
     if not decoder_is_trained(experiment.pair):
         raise InputError(
             f"{folder} was fitted under a limit, which leaves the decoder untrained, so there are no views to draw: "
             "fit with --limit.t below 1, or without a limit"
         )
-    _load(experiment, folder, "best")
     with rng.isolated(seed):
         draws = draw_prior(experiment.story, num_groups, num_views)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -257,24 +257,9 @@ def _resumed(out: str | None, config: exp.Config) -> tuple[Path, exp.Config]:
     return folder, replace(old, training=training, hardware=config.hardware)
 
 
-def _fabric(hardware: Hardware, folder: Path | None = None) -> Fabric:
-    precision: Any = {"32": "32-true", "tf32": "32-true", "bf16-mixed": "bf16-mixed"}[hardware.precision]
-    logger = None if folder is None else TensorBoardLogger(folder, name="tensorboard", version="")
-    try:
-        fabric = Fabric(accelerator=hardware.accelerator, devices=1, precision=precision, loggers=logger)
-    except Exception as error:  # Fabric raises its own kinds where a device is absent
-        raise InputError(
-            f"accelerator {hardware.accelerator} cannot be used here ({str(error).splitlines()[0]}): "
-            "use --hardware.accelerator auto"
-        ) from error
-    if fabric.device.type == "cuda":
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = hardware.precision == "tf32"
-    return fabric
-
-
 def _loop(experiment: exp.Experiment, config: exp.Config, folder: Path, fabric: Fabric | None = None) -> SVI:
     splits, views = experiment.splits, experiment.views
-    fabric = fabric or _fabric(config.hardware, folder)
+    fabric = fabric or fabric_of(config.hardware, folder)
     return SVI(experiment.pair, splits.train, splits.valid, views, config.training, fabric, folder, config.seed)
 
 
@@ -310,22 +295,3 @@ def _finish(experiment: exp.Experiment, folder: Path, rows: list[dict[str, float
         folder / "figures",
     ):
         console.print(f"left out {line}", highlight=False)
-
-
-def _load(experiment: exp.Experiment, folder: Path, weights: str) -> None:
-    """Puts a run's weights into its pair."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    path = folder / "weights.safetensors"
-    if weights == "last":
-        path = folder / "checkpoints" / "last.ckpt"
-        load_weights(experiment.pair, load_checkpoint(path)["weights"], path)
-        return
-    if not path.is_file():
-        raise InputError(f"{folder} has no weights yet: finish it with fit --config {folder}/config.yaml --resume true")
-    try:
-        state = load_file(path)
-    except SafetensorError as error:
-        raise InputError(f"{path} is truncated or no safetensors file: restore it from a copy, or fit anew") from error
-    load_weights(experiment.pair, state, path)

@@ -98,9 +98,9 @@ def check_story(model: nn.Module, latent_dim: int, num_views: int) -> None:
 
 
 def observed_arguments(program: nn.Module) -> set[str]:
-    """What of "labels" and "index" a program asks for: by an argument of its forward, or in its `observes`."""
-    parameters = inspect.signature(program.forward).parameters
-    return {"labels", "index"} & {*parameters, *getattr(program, "observes", ())}
+    """What of "labels" and "index" a program asks for: what its `observes` names, or else arguments of its forward."""
+    asked = getattr(program, "observes", None)
+    return {"labels", "index"} & {*(inspect.signature(program.forward).parameters if asked is None else asked)}
 
 
 def accepted(program: nn.Module, observed: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

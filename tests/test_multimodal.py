@@ -10,8 +10,8 @@ from rich.console import Console
 
 from pyro_simvae import cli, limits
 from pyro_simvae import experiment as exp
-from pyro_simvae.commands import _fabric
 from pyro_simvae.inference.elbo import LedgerELBO
+from pyro_simvae.inference.hardware import fabric_of
 from pyro_simvae.inference.progress import Progress
 from pyro_simvae.inference.settings import Hardware, Training
 from pyro_simvae.inference.svi import SVI
@@ -101,7 +101,7 @@ def test_clip_learns_to_pair_digits_with_their_numerals(tmp_path):
     pair = LedgerELBO(*limits.clip()(experiment.pair.model, experiment.pair.guide))
     (tmp_path / "checkpoints").mkdir()
     arguments = experiment.splits.train, experiment.splits.valid, experiment.views, training
-    svi = SVI(pair, *arguments, _fabric(config.hardware), tmp_path)
+    svi = SVI(pair, *arguments, fabric_of(config.hardware), tmp_path)
     before = svi.validate(experiment.splits.valid)["objective"]
     with Progress(Console(quiet=True), 3) as progress:
         svi.run(progress)

@@ -28,3 +28,18 @@ def test_unknown_attribute():
 
     with pytest.raises(AttributeError, match="no attribute 'fitt'"):
         _ = pyro_simvae.fitt
+
+
+def test_listing_the_commands_imports_nothing_heavy():
+    code = "import sys; from pyro_simvae.cli import main; main([]); print({'torch', 'numpy'} & set(sys.modules))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.endswith("set()\n")
+    assert "evaluate" in out
+
+
+def test_every_command_is_listed_with_the_first_line_of_its_docstring():
+    from pyro_simvae import commands
+    from pyro_simvae.cli import COMMANDS
+
+    for name, line in COMMANDS.items():
+        assert getattr(commands, name).__doc__.split("\n")[0] == line

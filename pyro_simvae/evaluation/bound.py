@@ -101,8 +101,12 @@ def why_no_bound(pair: LedgerELBO, x: Tensor, **observed: Tensor) -> str | None:
     with local_params(pair):
         nodes: Any = poutine.trace(pair.guide).get_trace(x, **accepted(pair.guide, observed)).nodes
     for name, site in nodes.items():
-        if site["type"] == "sample" and not site["is_observed"] and isinstance(site["fn"], dist.Delta):
+        if site["type"] != "sample" or site["is_observed"] or site_is_subsample(site):
+            continue
+        if isinstance(site["fn"], dist.Delta):
             return f"the guide sets {name!r} to a point, which has no density"
+        if not site["cond_indep_stack"]:
+            return f"all groups share {name!r}, so that a group has no bound of its own"
     return None
 
 

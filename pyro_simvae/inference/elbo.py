@@ -141,6 +141,16 @@ class LedgerELBO(nn.Module):
                 weights = weights.add(scale_and_mask(_log_prob(site), 1.0, site["mask"]).sum(-1), alpha=sign)
         return weights
 
+    def latents(self, x: Tensor | Modalities, **observed: Tensor) -> tuple[set[str], set[str]]:
+        """Names of the latent sites of the model, and of those of the guide, in one run, densities included."""
+        found: dict[str, set[str]] = {"log_p": set(), "log_q": set()}
+        for name, _, site in self._signed_sites(x, self.num_particles, observed):
+            _log_prob(site)
+            kind, _, site_name = name.partition("/")
+            if kind in found and not site["is_observed"]:
+                found[kind].add(site_name)
+        return found["log_p"], found["log_q"]
+
     def _signed_sites(
         self, x: Tensor | Modalities, num_particles: int, observed: Mapping[str, Tensor]
     ) -> Iterator[tuple[str, float, dict[str, Any]]]:

@@ -321,10 +321,7 @@ def check_pair(elbo: LedgerELBO, x: Tensor, observed: Mapping[str, Tensor] = NOT
         InputError: latent sites that only one of the two has.
     """
     with pyro.validation_enabled(True), torch.no_grad():
-        terms = elbo(x, **observed).terms
-    model = {name.removeprefix("log_p/") for name in terms if name.startswith("log_p/")}
-    model = {name for name in model if not is_view(name)}
-    guide = {name.removeprefix("log_q/") for name in terms if name.startswith("log_q/")}
+        model, guide = elbo.latents(x, **observed)
     if missing := sorted(model - guide):
         raise InputError(f"the guide does not sample the story's site {missing[0]!r}: add it to the guide")
     if extra := sorted(guide - model):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import xarray as xr
-from arviz_stats.base import array_stats
+from arviz_stats.base.array import array_stats
 from scipy.special import logsumexp
 
 from pyro_simvae.errors import InputError

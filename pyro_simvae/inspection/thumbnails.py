@@ -6,11 +6,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
 from pyro_simvae.errors import InputError
-from pyro_simvae.inspection.canvas import BLUE, PALETTE, blank, save, tidy
+from pyro_simvae.inspection.canvas import BLUE, PALETTE, QUIET, blank, save, tidy
+from pyro_simvae.inspection.planes import principal_plane
 
 SIDE = 6.0
 """Width and height of the figure in inches."""
@@ -25,28 +29,38 @@ MOST_POINTS = 5_000
 
 
 def latent_thumbnails(
-    z: np.ndarray, images: Callable[[np.ndarray], np.ndarray], labels: np.ndarray | None = None
+    z: np.ndarray,
+    images: Callable[[np.ndarray], np.ndarray],
+    labels: np.ndarray | None = None,
+    uncertainty: tuple[str, np.ndarray] | None = None,
 ) -> Figure:
     """Latents in the plane of their first two principal components, with thumbnails where there are any.
 
     The plane is cut into 15 x 15 squares; each shows the image whose latent lies nearest to its middle, in a frame
-    of the colour of its class.
+    of the colour of its class, or of its uncertainty.
 
     Args:
         z: `(M, D)`, finite.
         images: gives `(n, C, H, W)` in [0, 1], C = 1 or 3, for indices `(n,)` of the items.
         labels: class indices `(M,)`, or None.
+        uncertainty: instead of labels, a name and numbers `(M,)`, such as posterior scales or k-hat; grey where one is
+            not finite. Colours span the middle 98 % of them.
 
     Raises:
-        InputError: there are no latents, or they are not finite.
+        InputError: there are no latents, they are not finite, or labels or uncertainties are not as many.
     """
-    if z.ndim != 2 or z.size == 0 or not np.isfinite(z).all():
-        raise InputError(f"latents of shape {z.shape} cannot be drawn: give (items, dimensions), all finite")
-    points = _plane(z)
-    colours = np.full(len(z), BLUE) if labels is None else np.array(PALETTE)[labels % len(PALETTE)]
-    fig = blank(SIDE, SIDE)
+    plane = principal_plane(z)
+    points = plane.points(z)
+    for given in (labels, None if uncertainty is None else uncertainty[1]):
+        if given is not None and given.shape != (len(z),):
+            raise InputError(f"labels or uncertainties of shape {given.shape} for {len(z)} latents: give one for each")
+    fig = blank(SIDE if uncertainty is None else SIDE + 0.8, SIDE)
     axes = fig.add_subplot()
-    tidy(axes, "Latent locs of validation items", "principal component 1", "principal component 2")
+    tidy(axes, "Latent locs", *plane.names)
+    if uncertainty is not None:
+        colours = _shades(fig, axes, *uncertainty)
+    else:
+        colours = np.full(len(z), BLUE) if labels is None else np.array(PALETTE)[labels % len(PALETTE)]
     shown = np.random.default_rng(0).permutation(len(z))[:MOST_POINTS]
     axes.scatter(points[shown, 0], points[shown, 1], s=5, c=colours[shown], alpha=0.4, linewidths=0)
     axes.set(xlim=_limits(points[:, 0]), ylim=_limits(points[:, 1]))
@@ -54,7 +68,8 @@ def latent_thumbnails(
     for index, image in zip(chosen, images(chosen), strict=True):
         pixels = np.clip(image.transpose(1, 2, 0), 0, 1).repeat(3 // len(image), axis=2)
         picture = OffsetImage(pixels, zoom=THUMBNAIL / max(pixels.shape[:2]), interpolation="nearest")
-        frame = {"edgecolor": "none" if labels is None else colours[index], "linewidth": 1.6}
+        framed = labels is not None or uncertainty is not None
+        frame = {"edgecolor": colours[index] if framed else "none", "linewidth": 1.6 if uncertainty is None else 2.2}
         axes.add_artist(AnnotationBbox(picture, points[index], pad=0, bboxprops=frame))
     return fig
 
@@ -65,33 +80,32 @@ def draw_run(folder: Path) -> None:
     Raises:
         InputError: the folder is no run, or its weights are those of another.
     """
-    from safetensors.torch import load_file
-
-    from pyro_simvae import experiment as exp
     from pyro_simvae.evaluation.encoders import LatentLoc
     from pyro_simvae.evaluation.representations import represent
-    from pyro_simvae.inference.svi import load_weights
+    from pyro_simvae.fitted import open_run
 
-    experiment = exp.build(exp.read_run(folder))
+    experiment = open_run(folder).experiment
     valid, plain = experiment.splits.valid, experiment.views.plain
     shape: Any = valid.event_shape  # of paired data, {modality: that of one view}
     if isinstance(shape, Mapping) or len(shape) != 3:
         return
-    path = folder / "weights.safetensors"
-    load_weights(experiment.pair, load_file(path), path)
     z = represent(LatentLoc(experiment.guide), valid, plain)
     labels = None if valid.labels is None else valid.labels.numpy()
     fig = latent_thumbnails(z, lambda index: plain(valid.images(torch.from_numpy(index))).numpy(), labels)
     save(fig, folder / "figures" / "thumbnails.png")
 
 
-def _plane(z: np.ndarray) -> np.ndarray:
-    """`(M, 2)`; the second coordinate is zero at D = 1."""
-    centred = (z - z.mean(axis=0)).astype(np.float64)
-    # Not scikit-learn's PCA, which divides by the variance: a collapsed latent has none.
-    _, directions = np.linalg.eigh(centred.T @ centred)
-    points = centred @ directions[:, ::-1][:, :2]
-    return np.pad(points, ((0, 0), (0, 2 - points.shape[1])))
+def _shades(fig: Figure, axes: Axes, name: str, values: np.ndarray) -> np.ndarray:
+    """A colour for each value, `(M, 4)`, with the bar that explains them."""
+    finite = values[np.isfinite(values)]
+    low, high = np.quantile(finite, [0.01, 0.99]) if len(finite) else (0.0, 1.0)
+    shades = ScalarMappable(Normalize(low, high), "viridis")
+    bar = fig.colorbar(shades, ax=axes, shrink=0.6, extend="both")
+    bar.set_label(name, fontsize=9, color=QUIET)
+    bar.ax.tick_params(labelsize=8, colors=QUIET)
+    colours: np.ndarray = shades.to_rgba(np.nan_to_num(values))
+    colours[~np.isfinite(values)] = to_rgba(QUIET)
+    return colours
 
 
 def _limits(values: np.ndarray) -> tuple[float, float]:

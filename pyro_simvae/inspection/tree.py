@@ -17,7 +17,7 @@ from pyro_simvae.inspection.from_pyro import from_pyro
 from pyro_simvae.inspection.gallery import decoder_is_trained
 from pyro_simvae.limits.own_densities import own_densities
 from pyro_simvae.local_params import local_params
-from pyro_simvae.modalities import Modalities
+from pyro_simvae.modalities import Modalities, present
 from pyro_simvae.sites import is_view, latent_sites, observed_arguments
 
 MOST_VALUES = 2**22
@@ -76,6 +76,7 @@ def posterior_tree(
     seed: int = 0,
     group: Sequence[Any] | None = None,
     constant: Mapping[str, np.ndarray] | None = None,
+    densities: bool = True,
     **observed: Tensor,
 ) -> xr.DataTree:
     """Draws of the posterior over the representations of groups of views.
@@ -99,13 +100,14 @@ def posterior_tree(
         seed: of the draws.
         group: N names of the groups, such as their positions in a split.
         constant: arrays `(N,)`, `(N, J)` or `(N, J, n)` that belong to the groups or the views.
+        densities: whether to run the decoder; without it there are the draws of the posterior and the data, for less.
         observed: what the pair observes besides the views.
     """
     parts = readable(pair)
-    model = parts.model if parts.decodes else _without_views(parts.model)
+    decodes = parts.decodes and densities
+    model = parts.model if decodes else _without_views(parts.model)
     constant = dict(constant or {})
-    values = x.views.values() if isinstance(x, Modalities) else [x[0]]
-    per_draw = sum(v[0].numel() for v in values) * x.shape[0] if isinstance(x, Modalities) else x.numel()
+    per_draw = sum(view.numel() for view in x.views.values()) if isinstance(x, Modalities) else x.numel()
     with local_params(parts.model, parts.guide), evaluating(parts.guide), evaluating(parts.model):
         tree = from_pyro(
             functools.partial(_called, model, observed_arguments(parts.model)),
@@ -113,22 +115,24 @@ def posterior_tree(
             (x,),
             observed,
             num_draws=num_draws,
-            num_predictive=num_predictive if parts.decodes else 0,
+            num_predictive=num_predictive if decodes else 0,
             seed=seed,
-            parallel=True,
+            parallel=present(x) is None,  # what is missing is told by group, not by draw
             at_once=max(1, MOST_VALUES // per_draw),
-            prior=parts.is_proper,
+            prior=decodes and parts.is_proper,
             dims=event_dims(parts.model, x) | {name: _constant_dims(name, value) for name, value in constant.items()},
             constant_data=constant,
         )
     tree = tree.map_over_datasets(_renamed)
-    if parts.decodes:
+    if decodes:
         tree["sample_stats"] = _with_weights(tree)
     else:
         del tree["sample_stats"]
-        if isinstance(x, Tensor):
-            dims = ["group", "view", *event_dims(parts.model, x)["x"]]
-            tree["observed_data"] = xr.Dataset({"x": (dims, x.cpu().numpy())})
+        dims = event_dims(parts.model, x)
+        seen = {f"x_{name}": view for name, view in x.views.items()} if isinstance(x, Modalities) else {"x": x}
+        lead = ["group"] if isinstance(x, Modalities) else ["group", "view"]
+        views = {name: ([*lead, *dims[name]], view.cpu().numpy()) for name, view in seen.items()}
+        tree["observed_data"] = xr.Dataset(views)
     if group is not None:
         tree = tree.map_over_datasets(lambda ds: ds.assign_coords(group=list(group)) if "group" in ds.dims else ds)
     return tree
@@ -145,13 +149,12 @@ def event_dims(model: nn.Module, x: Tensor | Modalities) -> dict[str, list[str]]
     }
     if "content" in sites and "content" not in names:
         names["content"] = ["shared"]
-    views = x.views if isinstance(x, Modalities) else {"": x[:, 0]}
-    for name, view in views.items():
-        site, shape = (f"x_{name}", view.shape[1:]) if name else ("x", view.shape[1:])
-        image = ["channel", "height", "width"]
-        dims = {1: ["value"], 2: ["place", "letter"], 3: image}.get(len(shape), [])
-        names[site] = [f"{dim}_{name}" if name else dim for dim in dims]
-    return names
+    kinds = {1: ["value"], 2: ["place", "letter"], 3: ["channel", "height", "width"]}
+    if isinstance(x, Tensor):
+        return names | {"x": kinds[x.dim() - 2]}
+    # Modalities differ in their sizes, so that each has dimensions of its own.
+    shapes = {name: [f"{dim}_{name}" for dim in kinds[view.dim() - 1]] for name, view in x.views.items()}
+    return names | {f"x_{name}": dims for name, dims in shapes.items()}
 
 
 def _called(program: nn.Module, names: set[str], x: Tensor | Modalities, **observed: Tensor) -> Any:

@@ -207,17 +207,28 @@ def is_gaussian(model: nn.Module) -> bool:
     """Whether the story's latents have the closed form of `GaussianLatents`; otherwise they can be traced.
 
     Raises:
-        InputError: a story without content, or one whose latent dimensions depend on each other.
+        InputError: a story without content, or with latents besides content and z; content of fewer dimensions than
+            z; latent dimensions that depend on each other.
     """
-    sites = latent_sites(model)
+    sites, name = latent_sites(model), type(model).__name__
     if "content" not in sites:
         raise InputError(
-            f"the story {type(model).__name__} has no site 'content', so its views do not predict each other "
+            f"the story {name} has no site 'content', so its views do not predict each other "
             "and no limit can draw them together: use a story with shared content, such as --model simvae"
+        )
+    if besides := sorted(set(sites) - {"content", "z"}):
+        raise InputError(
+            f"the story {name} has the latent site {besides[0]!r}, which a limit cannot integrate out: "
+            "use a story whose latents are content and z"
+        )
+    if sites["content"]["fn"].event_shape != sites["z"]["fn"].event_shape:
+        raise InputError(
+            f"the views of the story {name} share a part of their latents only, and a limit compares all of them: "
+            "use a story whose content is as large as z"
         )
     if why_not_conjugate(model) is None:
         return True
-    _check_dimensions(type(model).__name__, sites)
+    _check_dimensions(name, sites)
     return False
 
 

@@ -7,12 +7,13 @@ from pyro import distributions as dist
 from pyro.nn import PyroModule, PyroParam
 from torch.distributions import constraints
 
+from pyro_simvae import conjugate
 from pyro_simvae.errors import InputError
 from pyro_simvae.guides import AmortizedContent, ConjugateContent, MeanField, PointContent
 from pyro_simvae.guides.conjugate import why_not_conjugate
 from pyro_simvae.inference.elbo import LedgerELBO
 from pyro_simvae.likelihoods import Normal
-from pyro_simvae.models import VAE, SimVAE
+from pyro_simvae.models import VAE, PrivateStyle, SimVAE
 from pyro_simvae.networks import MLP
 
 P, D = 5, 3
@@ -66,6 +67,47 @@ def test_content_prior_of_another_scale_is_not_conjugate():
     model = story(SimVAE)
     object.__setattr__(model, "content", lambda num_views: dist.Normal(torch.zeros(D), 3.0).to_event(1))
     assert "content is not Normal" in why_not_conjugate(model)
+
+
+def test_content_of_fewer_dimensions_is_conjugate_in_those_of_z_that_depend_on_it():
+    model, z = story(PrivateStyle, content_dim=2), torch.randn(4, 3, D)
+    content = guide(model).content
+    assert isinstance(content, ConjugateContent)
+    expected = conjugate.content_posterior(z[..., :2], model.style_scale, model.content_scale)
+    torch.testing.assert_close(content(z).mean, expected.mean)
+    torch.testing.assert_close(content(z).stddev, expected.stddev)
+
+
+@pytest.mark.parametrize(
+    ("loc", "scale"), [([0.0, 0.0, 1.0], [1.0, 1.0, 1.0]), ([0.0, 0.1, 0.0], [1.0] * 3), ([0.0] * 3, [1.0, 1.1, 1.0])]
+)
+def test_a_story_that_is_moved_in_any_dimension_is_not_conjugate(loc, scale):
+    model = story(PrivateStyle, content_dim=2)
+    plain = model.latent(torch.zeros(2))
+    object.__setattr__(
+        model,
+        "latent",
+        lambda content: dist.Normal(
+            torch.nn.functional.pad(content, (0, 1)) + torch.tensor(loc), plain.stddev * torch.tensor(scale)
+        ).to_event(1),
+    )
+    assert "z is not Normal" in why_not_conjugate(model)
+    assert isinstance(guide(model).content, AmortizedContent)
+
+
+def test_scale_of_the_private_dimensions_is_free():
+    model = story(PrivateStyle, content_dim=2)
+    plain = model.latent(torch.zeros(2)).stddev * torch.tensor([1.0, 1.0, 5.0])
+    loc = torch.nn.functional.pad
+    object.__setattr__(model, "latent", lambda content: dist.Normal(loc(content, (0, 1)), plain).to_event(1))
+    assert why_not_conjugate(model) is None
+
+
+def test_content_guides_of_fewer_dimensions():
+    model, z = story(PrivateStyle, content_dim=2), torch.randn(4, 3, D)
+    amortized, point = (guide(model, content=name).content for name in ("amortized", "point"))
+    assert amortized(z).event_shape == (2,)
+    torch.testing.assert_close(point(z).sample(), z[..., :2].mean(1, keepdim=True))
 
 
 def test_unknown_content_guide():

@@ -106,18 +106,9 @@ def test_a_site_that_all_groups_share_has_no_weight_of_its_own():
                 z = pyro.sample("z", dist.Normal(offset, 1.0).to_event(1))
                 return pyro.sample("x", self.likelihood(z), obs=x)
 
-    class Guide(PyroModule):
-        def __init__(self, inner):
-            super().__init__()
-            self.inner = inner
-
-        def forward(self, x):
-            pyro.sample("offset", dist.Normal(torch.zeros(D).double(), 1.0).to_event(1))
-            self.inner(x)
-
     torch.manual_seed(0)
     model = Shared(Normal(MLP([4]).decoder((P,), D)), D)
-    elbo = LedgerELBO(model, Guide(MeanField(model, MLP([4]).encoder((P,), D))), K).double()
+    elbo = LedgerELBO(model, MeanField(model, MLP([4]).encoder((P,), D)), K).double()
     with pytest.raises(InputError, match="site 'offset' is shared by all groups"):
         elbo(torch.randn(4, 2, P, dtype=torch.float64))
 

@@ -2,15 +2,19 @@
 
 import math
 
+import pyro
 import pytest
 import torch
 from pyro import distributions as dist
 from scipy import integrate, stats
 from torch.distributions import MultivariateNormal
 
+from pyro_simvae.checks import plate_sizes
 from pyro_simvae.errors import InputError
+from pyro_simvae.likelihoods import Normal
 from pyro_simvae.limits.latents import GaussianLatents, TracedLatents, is_gaussian, others
-from pyro_simvae.models import VAE, SimVAE
+from pyro_simvae.models import VAE, Hierarchical, SimVAE
+from pyro_simvae.networks import MLP
 
 
 class StudentStyle(SimVAE):
@@ -138,4 +142,29 @@ def test_story_with_dependent_dimensions_is_refused(pair):
 
     model, _ = pair(Correlated)
     with pytest.raises(InputError, match="dimensions may depend on each other"):
+        is_gaussian(model)
+
+
+class Part(SimVAE):
+    """Content of a single dimension, for all dimensions of z."""
+
+    def forward(self, x=None, num_groups=1, num_views=2):
+        num_groups, num_views = plate_sizes(x, num_groups, num_views)
+        with pyro.plate("groups", num_groups, dim=-2):
+            content = pyro.sample("content", dist.Normal(torch.zeros(1), 1.0).to_event(1))
+            with pyro.plate("views", num_views, dim=-1):
+                z = pyro.sample("z", dist.Normal(content, torch.ones(self.latent_dim)).to_event(1))
+                return pyro.sample("x", self.likelihood(z), obs=x)
+
+
+@pytest.mark.parametrize(
+    ("story", "text"),
+    [
+        (lambda likelihood: Hierarchical(likelihood, 3), "has the latent site 'label', which a limit"),
+        (lambda likelihood: Part(likelihood, 3), "share a part of their latents only"),
+    ],
+)
+def test_stories_that_no_limit_can_read_are_refused(story, text):
+    model = story(Normal(MLP([4]).decoder((5,), 3)))
+    with pytest.raises(InputError, match=text):
         is_gaussian(model)

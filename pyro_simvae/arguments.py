@@ -1,0 +1,156 @@
+"""The options of a command, made by jsonargparse from the signature of its function.
+
+Those of a component (`--model.style_scale`) come from the constructor of the class that was named. jsonargparse wants
+import paths; this file turns the names that people write (`simvae`, `path/to/story.py:Story`, `folder:PATH`) into such
+paths, and back for config.yaml.
+"""
+
+import inspect
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import yaml
+from jsonargparse import ArgumentParser, Namespace, get_loader, set_dumper, set_loader
+from pyro.nn import PyroModule
+
+from pyro_simvae.components import GIVEN, KNOWN, load_class, normalize
+from pyro_simvae.data import Dataset
+from pyro_simvae.errors import InputError
+from pyro_simvae.inference.settings import Hardware, Training
+from pyro_simvae.likelihoods import Likelihood
+from pyro_simvae.limits import Limit
+from pyro_simvae.networks import Network
+
+BASES = {
+    "data": Dataset,
+    "network": Network,
+    "likelihood": Likelihood,
+    "model": PyroModule,
+    "guide": PyroModule,
+    "limit": Limit,
+}
+KINDS = {
+    "fit": list(BASES),
+    "check": [kind for kind in BASES if kind != "limit"],
+    "graph": [kind for kind in BASES if kind != "limit"],
+}
+"""The components that a command takes as options."""
+ON_STORIES = ("check", "graph")
+"""Commands whose first word is a story."""
+FIGURE = "draw the densities of a latent that the losses induce, to PATH.png (limits.png by default)"
+MODE = "pyro-simvae"
+
+
+def words(name: str, arguments: Sequence[str]) -> list[str]:
+    """The words of a command as its parser wants them: the story named, the names of components as import paths."""
+    if name not in KINDS:
+        return list(arguments)
+    given = list(arguments)
+    if name in ON_STORIES:
+        if not given:
+            raise InputError(f"{name} needs a story: give path/to/story.py, or a name such as simvae")
+        if not given[0].startswith("-"):
+            given.insert(0, "--model")
+    return list(_import_paths(given))
+
+
+def register_mode() -> str:
+    """How configs are read and written, as a `parser_mode` of jsonargparse."""
+    set_loader(MODE, _load_config, exceptions=(yaml.YAMLError,))
+    set_dumper(MODE, lambda value: yaml.safe_dump(value, sort_keys=False))
+    return MODE
+
+
+def add_arguments(parser: ArgumentParser, name: str, command: Callable[..., Any]) -> None:
+    """Gives a command's parser the options of its function."""
+    kinds = KINDS.get(name, [])
+    if name == "fit":
+        parser.add_argument("--config", action="config", help="a YAML file of options, such as a run's config.yaml")
+    for kind in kinds:
+        usual = inspect.signature(command).parameters[kind].default
+        default = {"class_path": _import_path(load_class(kind, usual))} if isinstance(usual, str) else None
+        parser.add_subclass_arguments(
+            BASES[kind],
+            kind,
+            as_group=False,
+            skip=set(GIVEN[kind]),
+            instantiate=False,
+            default=default,
+            metavar="NAME",
+            help=f"{', '.join(KNOWN[kind])}; --{kind}.help NAME lists its own options",
+        )
+    if name == "limits":  # words and an option with or without a value, which a signature cannot say
+        parser.add_argument("names", nargs="*", default=[], metavar="NAME", help="which limits; all by default")
+        parser.add_argument("--figure", nargs="?", const="limits.png", metavar="PATH", help=FIGURE)
+    else:
+        skip: set[str | int] = set(kinds)
+        parser.add_function_arguments(command, skip=skip, as_positional=not kinds)
+
+
+def options(name: str, parsed: Namespace) -> dict[str, Any]:
+    """The keyword arguments of a command's function."""
+    found: dict[str, Any] = parsed.as_dict()
+    for kind in KINDS.get(name, []):
+        if found[kind] is not None:
+            found[kind] = _written(kind, found[kind])
+    if name == "fit":
+        del found["config"]
+        found["training"] = Training(**found["training"])
+        found["hardware"] = Hardware(**found["hardware"])
+    return found
+
+
+# -- names to import paths and back -----------------------------------------------------------------------------
+
+
+def _import_paths(arguments: Sequence[str]) -> Iterator[str]:
+    """The arguments, with the names of components as import paths."""
+    pending = None
+    for argument in arguments:
+        option, equals, value = argument.partition("=")
+        if pending:
+            kind, pending = pending.removesuffix(".help"), None
+            yield from _as_options(kind, argument, [])
+        elif option.removeprefix("--") in KNOWN and equals:
+            yield from _as_options(option.removeprefix("--"), value, [option])
+        else:
+            yield ".inf" if argument == "inf" else argument  # YAML's spelling
+            name = argument.removeprefix("--")
+            if argument.startswith("--") and name.removesuffix(".help") in KNOWN:
+                pending = name
+
+
+def _as_options(kind: str, name: str, option: list[str]) -> Iterator[str]:
+    spec = normalize(kind, name)
+    yield from option
+    yield _import_path(load_class(kind, spec["class_path"]))
+    for key, value in spec["init_args"].items():
+        yield from (f"--{kind}.{key}", str(value))
+
+
+def _load_config(text: str) -> Any:
+    """YAML, with the components of a whole config as import paths."""
+    value = get_loader("yaml")(text)  # unlike PyYAML's, it reads 1e-3 as a number
+    if not isinstance(value, dict) or not set(value) & (set(KNOWN) | {"training"}):
+        return value
+    value = dict(value)
+    for kind in (kind for kind in KNOWN if value.get(kind) is not None):
+        spec = normalize(kind, value[kind])
+        value[kind] = {**spec, "class_path": _import_path(load_class(kind, spec["class_path"]))}
+    return value
+
+
+def _written(kind: str, spec: Any) -> dict[str, Any]:
+    """The spec as a person would write it: the name or the file in place of the import path."""
+    spec = spec.as_dict() if isinstance(spec, Namespace) else spec
+    cls = load_class(kind, spec["class_path"])
+    names = [name for name in KNOWN[kind] if load_class(kind, name) is cls]
+    module = sys.modules[cls.__module__]
+    if module.__name__.startswith("user_"):
+        names = [f"{module.__file__}:{cls.__name__}"]
+    return {"class_path": (names or [spec["class_path"]])[0], "init_args": spec.get("init_args") or {}}
+
+
+def _import_path(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"

@@ -1,0 +1,76 @@
+"""What a story is checked and drawn with: the networks around it, and a few groups of real views."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from pyro_simvae import components
+from pyro_simvae import experiment as exp
+from pyro_simvae.components import Spec
+from pyro_simvae.data import Dataset, preset
+from pyro_simvae.data.paired import views_of
+from pyro_simvae.inference import rng
+from pyro_simvae.inference.settings import Hardware, Training
+
+
+class Parts(NamedTuple):
+    """What an experiment gives a story and its guide.
+
+    Attributes:
+        given: the constructor arguments of the story that the experiment supplies.
+        encoder: for the guide.
+        x: views, `(N, J, *event)`, or modalities.
+        observed: "index" and, where the data has them, "labels" of the groups, each `(N,)`.
+    """
+
+    given: dict[str, Any]
+    encoder: Any
+    x: Any
+    observed: dict[str, Tensor]
+
+    def story(self, spec: Spec) -> nn.Module:
+        model: nn.Module = components.build("model", spec, **self.given)
+        return model
+
+    def guide(self, spec: Spec, model: nn.Module) -> nn.Module:
+        guide: nn.Module = components.build("guide", spec, model=model, encoder=self.encoder)
+        return guide
+
+
+def parts(
+    data: Spec, network: Spec, likelihood: Spec, latent_dim: int, num_groups: int, num_views: int, seed: int
+) -> Parts:
+    """Reads the data, draws views of its first groups, and makes encoder and likelihood.
+
+    Args:
+        data, network, likelihood: as for `pyro_simvae.commands.fit`.
+        latent_dim: D.
+        num_groups: N.
+        num_views: J; of paired data it is the number of modalities.
+        seed: of views and initial weights.
+
+    Raises:
+        InputError: whatever of these cannot be used.
+    """
+    dataset: Dataset = components.build("data", data)
+    train = dataset.load().train
+    shape: Any = train.event_shape  # of paired data, {modality: that of one view}
+    config = exp.Config(
+        data, None, network, likelihood, "simvae", "mean_field", latent_dim, Training(), Hardware(), seed
+    )
+    encoder: Any
+    made: Any
+    with rng.isolated(seed):
+        index = torch.arange(min(num_groups, len(train)))
+        images = next(iter(train.batches(index, num_groups, num_views))).images
+        x, _ = views_of(preset(dataset.views), shape)(images, num_views)
+        if isinstance(shape, Mapping):
+            each = {name: exp._networks(config, of_one) for name, of_one in shape.items()}
+            encoder = exp.Encoders({name: part[0] for name, part in each.items()})
+            made = {name: part[1] for name, part in each.items()}
+        else:
+            encoder, made = exp._networks(config, shape)
+    observed = {"index": index} | ({} if train.labels is None else {"labels": train.labels[index]})
+    return Parts({"likelihood": made, "latent_dim": latent_dim, "num_items": len(train)}, encoder, x, observed)
