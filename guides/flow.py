@@ -160,8 +160,9 @@ class BentNormal(dist.TorchDistribution):
 def _splines(features: int, context: int, transforms: int, hidden: Sequence[int]) -> nn.Module:
     """Coupling layers of splines that begin as the identity."""
     validation = torch.distributions.Distribution._validate_args
-    import zuko  # here, since it turns torch's validation off for everything else in the process
+    import zuko  # type: ignore[import-untyped]
 
+    # Its import turns torch's validation off for everything in the process.
     torch.distributions.Distribution.set_default_validate_args(validation)
     flow = zuko.flows.NSF(features, context, transforms=transforms, hidden_features=tuple(hidden), passes=2)
     for layer in flow.transform.transforms:

@@ -69,6 +69,7 @@ class MeanField(PyroModule):
         if self.extra is None:
             sample_latents(x, self.latent(x), self.content, None, None)
         else:
-            encoder: Any = self.encoder
-            features, loc, scale = encode(encoder, x)
+            assert isinstance(self.encoder, Encoder)
+            assert isinstance(x, Tensor)
+            features, loc, scale = encode(self.encoder, x)
             sample_latents(x, Gaussian(loc, scale), self.content, self.extra, features)

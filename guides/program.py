@@ -6,7 +6,6 @@ import pyro
 from pyro import distributions as dist
 from pyro.distributions import constraints
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from pyro_simvae.errors import InputError
 from pyro_simvae.guides.extra import ExtraLatents
@@ -45,8 +44,7 @@ def sample_latents(
 def encode(encoder: Encoder, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Features `(N, J, F)`, loc and scale `(N, J, D)` of views x `(N, J, *event)`, in one pass of the encoder."""
     features = encoder.before_projection(x)
-    loc, raw_scale = encoder.head(encoder.projection(features)).to(features.dtype).chunk(2, -1)
-    return features, loc, F.softplus(raw_scale) + 1e-5
+    return features, *encoder.from_features(features)
 
 
 def check_not_directions(model: nn.Module) -> None:

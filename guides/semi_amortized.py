@@ -95,12 +95,13 @@ class SemiAmortized(PyroModule):
         self, x: Tensor | Modalities, observed: dict[str, Tensor]
     ) -> tuple[dist.TorchDistribution, Tensor | None]:
         """The moved posterior, and the encoder's features where a further site reads them."""
-        encoder: Any = self.encoder
         features, given = None, {}
         if self.extra is None:
-            loc, scale = encoder(x)
+            loc, scale = self.encoder(x)
         else:
-            features, loc, scale = encode(encoder, x)
+            assert isinstance(self.encoder, Encoder)
+            assert isinstance(x, Tensor)
+            features, loc, scale = encode(self.encoder, x)
             given = self.extra.centers(features)
         moved = loc.detach()
         with torch.enable_grad():

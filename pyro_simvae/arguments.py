@@ -44,9 +44,11 @@ MODE = "pyro-simvae"
 
 def words(name: str, arguments: Sequence[str]) -> list[str]:
     """The words of a command as its parser wants them: the story named, the names of components as import paths."""
-    if name not in KINDS:
-        return list(arguments)
     given = list(arguments)
+    if name == "new":  # "from" is no name for an argument in Python
+        return ["--story" if word == "--from" else word for word in given]
+    if name not in KINDS:
+        return given
     if name in ON_STORIES:
         if not given:
             raise InputError(f"{name} needs a story: give path/to/story.py, or a name such as simvae")

@@ -11,10 +11,13 @@ from jsonargparse import ArgumentError, ArgumentParser
 from pyro_simvae.errors import InputError
 
 COMMANDS = {
+    "new": "Begin a story of your own: a commented copy of a known one, to edit.",
     "check": "Look for mistakes in a story by running it, and say how to mend each.",
+    "graph": "Draw a story: its sites, their plates, and what each depends on.",
     "fit": "Fit a generative story and its guide to groups of views by SVI.",
     "evaluate": "Score what a run's representation keeps of content and style, how healthy it is, and what its story "
     "generates.",
+    "inspect": "Write a run's posterior as ArviZ data, say whether its guide can be trusted, and draw it.",
     "explore": "Write a page in which to look around in a run's latents, image by image.",
     "sample": "Draw groups of views from a fitted story's prior.",
     "limits": "List the discriminative limits of the story and what each claims, or draw the densities that they "

@@ -16,6 +16,8 @@ from pyro_simvae.comparison.command import compare as compare
 from pyro_simvae.components import Spec
 from pyro_simvae.data import Splits
 from pyro_simvae.editing.check import check as check
+from pyro_simvae.editing.graph import graph as graph
+from pyro_simvae.editing.new import new as new
 from pyro_simvae.errors import InputError
 from pyro_simvae.fitted import open_run
 from pyro_simvae.inference import rng

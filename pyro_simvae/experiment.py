@@ -19,9 +19,9 @@ from pyro_simvae.inference import rng
 from pyro_simvae.inference.elbo import LedgerELBO
 from pyro_simvae.inference.files import write_text
 from pyro_simvae.inference.settings import Hardware, Training
-from pyro_simvae.likelihoods import Categorical, Likelihood
+from pyro_simvae.likelihoods import Categorical
 from pyro_simvae.limits import Limit
-from pyro_simvae.networks import MLP, Encoder, Encoders
+from pyro_simvae.networks import MLP, Encoders, Network
 from pyro_simvae.sites import check_story
 
 TEXT_HIDDEN = (256,)
@@ -106,14 +106,7 @@ def build_pair(config: Config, train: Split) -> LedgerELBO:
     """
     event_shape: Any = train.event_shape  # of paired data, {modality: that of one view}
     with rng.isolated(config.seed):
-        encoder: Any
-        likelihood: Any
-        if isinstance(event_shape, Mapping):
-            parts = {name: _networks(config, shape) for name, shape in event_shape.items()}
-            encoder = Encoders({name: part[0] for name, part in parts.items()})
-            likelihood = {name: part[1] for name, part in parts.items()}
-        else:
-            encoder, likelihood = _networks(config, event_shape)
+        encoder, likelihood = encoder_and_likelihood(config.network, config.likelihood, event_shape, config.latent_dim)
         given = {"likelihood": likelihood, "latent_dim": config.latent_dim, "num_items": len(train)}
         model = components.build("model", config.model, **given)
         if isinstance(event_shape, Mapping) and not hasattr(model, "modalities"):
@@ -134,14 +127,23 @@ def build_pair(config: Config, train: Split) -> LedgerELBO:
     return LedgerELBO(model, guide, config.training.num_particles)
 
 
-def _networks(config: Config, shape: tuple[int, ...]) -> tuple[Encoder, Likelihood]:
-    """Encoder and likelihood for views of one kind. Text `(L, A)` has its own; the config's are for all others."""
-    if len(shape) == 2:
+def encoder_and_likelihood(network: Spec, likelihood: Spec, event_shape: Any, latent_dim: int) -> tuple[Any, Any]:
+    """The encoder and the likelihood of views; of several kinds of views, `Encoders` and {modality: likelihood}.
+
+    Args:
+        network, likelihood: as in `Config`. Text `(L, A)` has its own; these are for all others.
+        event_shape: of a view, or {modality: that of its view}.
+        latent_dim: D.
+    """
+    if isinstance(event_shape, Mapping):
+        parts = {n: encoder_and_likelihood(network, likelihood, shape, latent_dim) for n, shape in event_shape.items()}
+        return Encoders({n: part[0] for n, part in parts.items()}), {n: part[1] for n, part in parts.items()}
+    if len(event_shape) == 2:
         text = MLP(TEXT_HIDDEN)
-        return text.encoder(shape, config.latent_dim), Categorical(text.decoder(shape, config.latent_dim))
-    network = components.build("network", config.network)
-    encoder, decoder = network.encoder(shape, config.latent_dim), network.decoder(shape, config.latent_dim)
-    return encoder, components.build("likelihood", config.likelihood, decoder=decoder)
+        return text.encoder(event_shape, latent_dim), Categorical(text.decoder(event_shape, latent_dim))
+    built: Network = components.build("network", network)
+    encoder = built.encoder(event_shape, latent_dim)
+    return encoder, components.build("likelihood", likelihood, decoder=built.decoder(event_shape, latent_dim))
 
 
 # -- the run folder ---------------------------------------------------------------------------------------------

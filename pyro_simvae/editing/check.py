@@ -15,15 +15,7 @@ from pyro_simvae.components import Spec
 from pyro_simvae.editing.likelihood import draws_faults, likelihood_faults
 from pyro_simvae.editing.pair import pair_faults, parameter_faults
 from pyro_simvae.editing.parts import Parts, parts
-from pyro_simvae.editing.program import (
-    Sizes,
-    dependence_faults,
-    faults,
-    global_faults,
-    prior_faults,
-    seen_faults,
-    signature_faults,
-)
+from pyro_simvae.editing.program import Sizes, faults, signature_faults
 from pyro_simvae.editing.report import Finding, Report, print_report, rows, unique
 from pyro_simvae.editing.runs import (
     SEED,
@@ -32,6 +24,7 @@ from pyro_simvae.editing.runs import (
     mistake_and_mend,
     record,
 )
+from pyro_simvae.editing.values import dependence_faults, latent_faults, prior_faults, seen_faults
 from pyro_simvae.errors import InputError
 from pyro_simvae.inference import rng
 from pyro_simvae.modalities import Modalities
@@ -108,10 +101,10 @@ def _inspect(
 ) -> Report:
     sizes = _sizes(x, latent_dim)
     other = _other(sizes, isinstance(x, Modalities))
-    prior = record(model, num_groups=sizes.num_groups, num_views=sizes.num_views)
-    resized = record(model, num_groups=other.num_groups, num_views=other.num_views)
-    seen = record(model, x, **accepted(model, observed))
-    beside = None if guide is None else record(guide, x, **accepted(guide, observed))
+    prior = record(model, kwargs=sizes.asked())
+    resized = record(model, kwargs=other.asked())
+    seen = record(model, (x,), accepted(model, observed))
+    beside = None if guide is None else record(guide, (x,), accepted(guide, observed))
     found = list(signature_faults(model))
     if not found:
         for run, size in ((seen, sizes), (prior, sizes), (resized, other)):
@@ -122,7 +115,7 @@ def _inspect(
         _attempt(seen_faults(seen, x, sizes), found)
         _attempt(likelihood_faults(model, seen, x), found)
         _attempt(dependence_faults(seen), found)
-        _attempt(global_faults(seen), found)
+        _attempt(latent_faults(seen), found)
     if prior.error is None:
         _attempt(prior_faults(model, prior, sizes), found)
         _attempt(draws_faults(prior, seen), found)
@@ -152,11 +145,8 @@ def _sizes(x: Any, latent_dim: int) -> Sizes:
 
 def _other(sizes: Sizes, num_views_is_fixed: bool) -> Sizes:
     """Another N, and another J where the data leaves it open."""
-    views = next(
-        j
-        for j in itertools.count(sizes.num_views + (not num_views_is_fixed))
-        if num_views_is_fixed or j != sizes.latent_dim
-    )
+    more = (j for j in itertools.count(sizes.num_views + 1) if j != sizes.latent_dim)
+    views = sizes.num_views if num_views_is_fixed else next(more)
     groups = next(n for n in itertools.count(sizes.num_groups + 1) if n not in (views, sizes.latent_dim))
     return sizes._replace(num_groups=groups, num_views=views)
 

@@ -1,6 +1,7 @@
 """The command `graph`: a story and its guide as drawings, in the terminal and by Graphviz."""
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,14 +60,18 @@ def graph(
         beside = made.guide(guide, story)
     programs: list[tuple[str, nn.Module, dict[str, Any]]] = [
         ("story", story, {}),
-        ("guide", beside, {"x": made.x, **accepted(beside, made.observed)}),
+        ("guide", beside, {"x": made.x} | accepted(beside, made.observed)),
     ]
     files = [] if out is None else _files(Path(out))
     for name, program, arguments in programs:
         print(f"{name} {type(program).__name__}\n{text(program, **arguments)}\n")
     for file, (_, program, arguments) in zip(files, programs, strict=False):
         file.parent.mkdir(parents=True, exist_ok=True)
-        _write(file, source(program, **arguments))
+        drawn = _digraph(program, **arguments)
+        if file.suffix == ".gv":
+            write_text(file, drawn.source)
+        else:
+            file.write_bytes(drawn.pipe(format=file.suffix[1:]))
         print(f"drawn: {file}")
     if files and files[0].suffix != Path(str(out)).suffix:
         print(f"Graphviz is not installed, so that its source was written: dot -Tpdf {files[0]} -O draws it elsewhere")
@@ -84,9 +89,10 @@ def text(program: nn.Module, x: Tensor | Modalities | None = None, **observed: T
     Raises:
         InputError: the program does not run.
     """
-    parents = _relations(program, x, **observed)["sample_sample"]
-    lines, open_plates = [], []
-    for site in rows(record(program, **_arguments(x), **observed).sites):
+    parents: dict[str, list[str]] = _run(get_model_relations, program, x, observed)["sample_sample"]
+    lines: list[tuple[str, str, str]] = []
+    open_plates: list[str] = []
+    for site in rows(record(program, *_arguments(x, observed)).sites):
         shared = next(
             (i for i, (a, b) in enumerate(zip(open_plates, site.plates, strict=False)) if a != b),
             min(len(open_plates), len(site.plates)),
@@ -104,21 +110,21 @@ def text(program: nn.Module, x: Tensor | Modalities | None = None, **observed: T
 
 def source(program: nn.Module, x: Tensor | Modalities | None = None, **observed: Tensor) -> str:
     """A program as `pyro.render_model` draws it, in Graphviz's language; arguments and errors as of `text`."""
-    drawn: str = _run(pyro.render_model, program, x, observed, render_distributions=True).source
+    drawn: str = _digraph(program, x, **observed).source
     return drawn
 
 
-def _relations(program: nn.Module, x: Any, **observed: Tensor) -> dict[str, Any]:
-    relations: dict[str, Any] = _run(get_model_relations, program, x, observed)
-    return relations
+def _digraph(program: nn.Module, x: Any = None, **observed: Tensor) -> Any:
+    return _run(pyro.render_model, program, x, observed, render_distributions=True)
 
 
 def _run(function: Any, program: nn.Module, x: Any, observed: dict[str, Tensor], **options: Any) -> Any:
     """One of Pyro's inspections of a program."""
 
     def drawable() -> None:
+        args, kwargs = _arguments(x, observed)
         with _Drawable():
-            program(**_arguments(x), **observed)
+            program(*args, **kwargs)
 
     with local_params(program), evaluating(program):
         try:
@@ -130,8 +136,9 @@ def _run(function: Any, program: nn.Module, x: Any, observed: dict[str, Tensor],
             ) from error
 
 
-def _arguments(x: Any) -> dict[str, Any]:
-    return {"num_groups": 2} if x is None else {"x": x}
+def _arguments(x: Any, observed: Mapping[str, Tensor]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """A program's positional and named arguments: views, or two groups of the prior."""
+    return ((), {"num_groups": 2, **observed}) if x is None else ((x,), {**observed})
 
 
 class _Drawable(Messenger):
@@ -157,12 +164,3 @@ def _files(out: Path) -> list[Path]:
         if file.exists():
             raise InputError(f"{file} exists: choose another --out")
     return files
-
-
-def _write(file: Path, drawn: str) -> None:
-    if file.suffix == ".gv":
-        write_text(file, drawn)
-        return
-    import graphviz
-
-    file.write_bytes(graphviz.Source(drawn).pipe(format=file.suffix[1:]))

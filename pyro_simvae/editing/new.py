@@ -30,30 +30,32 @@ HEADER = """\
 
 NOTES = {
     "__init__": (
-        "KEEP likelihood and latent_dim: the experiment gives them (and num_items, the number of training groups, to a "
-        "story that asks for it). Every other argument is yours and becomes an option, --model.NAME: give it a type and "
-        "a default. What is learned is an nn.Parameter or, with a constraint, a PyroParam; a constant tensor is a buffer."
+        "KEEP likelihood and latent_dim: the experiment gives them (and num_items, the number of training groups,"
+        " to a story that asks for it). Every other argument is yours and becomes an option, --model.NAME: give "
+        "it a type and a default. What is learned is an nn.Parameter or, with a constraint, a PyroParam; a "
+        "constant tensor is a buffer."
     ),
     "forward": (
-        "KEEP x, num_groups, num_views: where x is None they draw from the prior, else the plates have x's sizes. An "
-        "argument labels or index, (N,), is given what the data knows of each group."
+        "KEEP x, num_groups, num_views: where x is None they draw from the prior, else the plates have x's sizes."
+        " An argument labels or index, (N,), is given what the data knows of each group."
     ),
     "groups": (
-        'KEEP the plates: "groups" at dim -2 for what is drawn once a group, and inside it "views" at dim -1 for what is '
-        "drawn once a view. Add sites of your own in either: the guide gets a factor for each. A site outside of both "
-        "is shared by all groups: put it under poutine.scale(scale=num_groups / num_items), so that it counts once."
+        'KEEP the plates: "groups" at dim -2 for what is drawn once a group, and inside it "views" at dim -1 for '
+        "what is drawn once a view. Add sites of your own in either: the guide gets a factor for each. A site "
+        "outside of both is shared by all groups: put it under poutine.scale(scale=num_groups / num_items), so "
+        "that it counts once."
     ),
     "content": (
-        'KEEP the name "content", and one event dimension (by .to_event(1); Gaussian and Flat have it): (N, 1, D), or '
-        "fewer than D. Edit what the views of a group share and how it is distributed, or do without."
+        'KEEP the name "content", and one event dimension (by .to_event(1); Gaussian and Flat have it): (N, 1, '
+        "D), or fewer than D. Edit what the views of a group share and how it is distributed, or do without."
     ),
     "z": (
-        'KEEP the name "z", and one event dimension: (N, J, D). Edit how the latent of a view depends on what is shared, '
-        "which is its style."
+        'KEEP the name "z", and one event dimension: (N, J, D). Edit how the latent of a view depends on what is '
+        "shared, which is its style."
     ),
     "x": (
-        'KEEP obs, and the name "x" ("x_NAME" for views of different kinds). Edit what the decoder sees of the latents; '
-        "the likelihood is a normalized density of a whole view, chosen by --likelihood."
+        'KEEP obs, and the name "x" ("x_NAME" for views of different kinds). Edit what the decoder sees of the '
+        "latents; the likelihood is a normalized density of a whole view, chosen by --likelihood."
     ),
 }
 """What can be edited and what is relied on, by the method, plate or site before which it is written."""

@@ -1,6 +1,7 @@
 """What a story's guide shows: the same sites, of the same shapes, reparametrized, and a gradient for each parameter."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from pyro_simvae.editing.runs import (
     Message,
     Run,
     is_deterministic,
+    is_discrete,
     is_enumerated,
     line_of,
     log_prob,
@@ -34,7 +36,7 @@ def pair_faults(
         yield Finding("guide", "", f"the guide does not run{line_of(run.error, type(guide))}, {mistake}", mend)
         return
     given = run.latents()
-    story = record(model, x, given=given, **accepted(model, observed)).sites
+    story = record(model, (x,), accepted(model, observed), given).sites
     yield from _covered(story, run.sites)
     for name, site in given.items():
         if name in story and not story[name]["is_observed"]:
@@ -54,14 +56,10 @@ def pair_faults(
 def _covered(story: Mapping[str, Message], guide: Mapping[str, Message]) -> Iterator[Finding]:
     """Sites that only one of the two has."""
     for name, site in story.items():
-        if site["is_observed"] or is_deterministic(site) or is_enumerated(site) or name in guide:
-            continue
-        if site["fn"].has_rsample:
+        summed_out = is_enumerated(site) or is_discrete(site)  # or should be, which `latent_faults` says
+        if not (site["is_observed"] or is_deterministic(site) or summed_out or name in guide):
             mend = f'sample "{name}" in the guide, or use --guide mean_field'
             yield Finding("missing_in_guide", name, "is latent, and the guide has no such site", mend)
-        else:
-            mend = 'add infer={"enumerate": "parallel"} to its pyro.sample, which sums it out'
-            yield Finding("discrete", name, "is discrete, and neither enumerated nor in the guide", mend)
     for name, site in guide.items():
         if name not in story and not site["infer"].get("is_auxiliary") and not is_deterministic(site):
             mend = "remove it from the guide, or give both the same name"
@@ -97,12 +95,14 @@ def _gradient_faults(model: nn.Module, guide: nn.Module, x: Any, observed: Mappi
     both = nn.ModuleDict({"model": model, "guide": guide})
     parameters = {name: p for name, p in both.named_parameters() if p.requires_grad}
     try:
-        with rng.isolated(SEED):
+        with rng.isolated(SEED), _moved(parameters.values()):
             pair = LedgerELBO(model, guide)
             objective = pair(x, **observed).objective
-        if not objective.isfinite():  # its terms have been looked at one by one
-            return
-        pulls = torch.autograd.grad(objective, list(parameters.values()), allow_unused=True)
+            if not objective.isfinite():  # its terms have been looked at one by one
+                return
+            pulls: tuple[Tensor | None, ...] = torch.autograd.grad(
+                objective, list(parameters.values()), allow_unused=True
+            )
     except InputError as error:  # a discrete site that cannot be summed out
         mistake, mend = mistake_and_mend(error)
         yield Finding("elbo", "", f"the ELBO cannot be computed, {mistake}", mend)
@@ -116,6 +116,21 @@ def _gradient_faults(model: nn.Module, guide: nn.Module, x: Any, observed: Mappi
         elif not pull.any():
             mend = "see whether it is multiplied by zero or clamped"
             yield Finding("no_gradient", name, "its gradient is zero in this batch", mend, False)
+
+
+@contextmanager
+def _moved(parameters: Iterable[Tensor]) -> Iterator[None]:
+    """Inside, parameters are a little off: a layer that starts at zero hides the gradient of what lies behind."""
+    before = [(parameter, parameter.detach().clone()) for parameter in parameters]
+    with torch.no_grad():
+        for parameter, value in before:
+            parameter.add_(1e-3 * torch.randn_like(value))
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for parameter, value in before:
+                parameter.copy_(value)
 
 
 def parameter_faults(model: nn.Module, guide: nn.Module | None, params: set[str]) -> Iterator[Finding]:

@@ -1,18 +1,16 @@
 """What a story is checked and drawn with: the networks around it, and a few groups of real views."""
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from pyro_simvae import components
-from pyro_simvae import experiment as exp
 from pyro_simvae.components import Spec
 from pyro_simvae.data import Dataset, preset
 from pyro_simvae.data.paired import views_of
+from pyro_simvae.experiment import encoder_and_likelihood
 from pyro_simvae.inference import rng
-from pyro_simvae.inference.settings import Hardware, Training
 
 
 class Parts(NamedTuple):
@@ -57,20 +55,10 @@ def parts(
     dataset: Dataset = components.build("data", data)
     train = dataset.load().train
     shape: Any = train.event_shape  # of paired data, {modality: that of one view}
-    config = exp.Config(
-        data, None, network, likelihood, "simvae", "mean_field", latent_dim, Training(), Hardware(), seed
-    )
-    encoder: Any
-    made: Any
     with rng.isolated(seed):
         index = torch.arange(min(num_groups, len(train)))
         images = next(iter(train.batches(index, num_groups, num_views))).images
         x, _ = views_of(preset(dataset.views), shape)(images, num_views)
-        if isinstance(shape, Mapping):
-            each = {name: exp._networks(config, of_one) for name, of_one in shape.items()}
-            encoder = exp.Encoders({name: part[0] for name, part in each.items()})
-            made = {name: part[1] for name, part in each.items()}
-        else:
-            encoder, made = exp._networks(config, shape)
+        encoder, made = encoder_and_likelihood(network, likelihood, shape, latent_dim)
     observed = {"index": index} | ({} if train.labels is None else {"labels": train.labels[index]})
     return Parts({"likelihood": made, "latent_dim": latent_dim, "num_items": len(train)}, encoder, x, observed)

@@ -1,14 +1,11 @@
-"""What a story's own runs show: its sites and their names, plates, shapes, sizes, and what makes them random."""
+"""What the sites of a run show: their names, plates and shapes, for the numbers of groups and views asked for."""
 
-import copy
 import difflib
 import inspect
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import torch
-from pyro import distributions as dist
-from torch import Tensor, nn
+from torch import nn
 
 from pyro_simvae.editing.report import Finding
 from pyro_simvae.editing.runs import (
@@ -17,15 +14,10 @@ from pyro_simvae.editing.runs import (
     Message,
     Run,
     batch_of,
-    first_line,
     is_deterministic,
-    is_enumerated,
-    is_improper,
     line_of,
-    log_prob,
     mistake_and_mend,
     plates_of,
-    record,
     site_of,
 )
 from pyro_simvae.sites import is_view
@@ -40,6 +32,10 @@ class Sizes(NamedTuple):
     num_views: int
     latent_dim: int
     views: Mapping[str, tuple[int, ...]]
+
+    def asked(self) -> dict[str, int]:
+        """The arguments of a program that ask for so many draws from the prior."""
+        return {"num_groups": self.num_groups, "num_views": self.num_views}
 
 
 def faults(model: nn.Module, run: Run, sizes: Sizes) -> Iterator[Finding]:
@@ -131,11 +127,11 @@ def _shape_faults(name: str, site: Message, sizes: Sizes) -> Iterator[Finding]:
     content_fits = name == "content" and len(event) == 1 and event[0] <= sizes.latent_dim
     if expected is not None and event != expected and not content_fits:
         yield _undeclared(name, found, event, expected)
-    elif _trim(found) != _trim(batch):
+    elif trim(found) != trim(batch):
         if not event and len(found) > len(batch):
             yield _undeclared(name, found, event, None)
         else:
-            yield _broadcast(name, found, batch)
+            yield broadcast(name, found, batch)
 
 
 def _event_shape(name: str, sizes: Sizes) -> tuple[int, ...] | None:
@@ -156,7 +152,8 @@ def _undeclared(name: str, batch: tuple[int, ...], event: tuple[int, ...], expec
     return Finding("event_shape", name, f"{shapes} instead of {expected}", mend)
 
 
-def _broadcast(name: str, found: tuple[int, ...], batch: tuple[int, ...]) -> Finding:
+def broadcast(name: str, found: tuple[int, ...], batch: tuple[int, ...]) -> Finding:
+    """The finding for a site whose batch shape (or density) is not that of its plates."""
     return Finding(
         "broadcast",
         name,
@@ -165,7 +162,7 @@ def _broadcast(name: str, found: tuple[int, ...], batch: tuple[int, ...]) -> Fin
     )
 
 
-def _trim(shape: tuple[int, ...]) -> tuple[int, ...]:
+def trim(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Without leading ones, which broadcast to nothing."""
     start = next((i for i, size in enumerate(shape) if size != 1), len(shape))
     return shape[start:]
@@ -179,7 +176,7 @@ def _stopped(model: nn.Module, error: Exception, sizes: Sizes) -> Finding:
         batch, event, expected = tuple(fn.batch_shape), tuple(fn.event_shape), _event_shape(site["name"], sizes)
         if (expected is not None and len(event) < len(expected)) or (expected is None and not event):
             return _undeclared(name, batch, event, expected)
-        return _broadcast(name, batch, batch_of(site))
+        return broadcast(name, batch, batch_of(site))
     what, mend = mistake_and_mend(error)
     asked = f"{sizes.num_groups} groups of {sizes.num_views} views"
     return Finding("error", "", f"does not run for {asked}{where}, {what}", mend)
@@ -192,139 +189,3 @@ def signature_faults(model: nn.Module) -> Iterator[Finding]:
         names = [parameter.name for parameter in parameters]
         if missing := [name for name in ("x", "num_groups", "num_views") if name not in names]:
             yield Finding("forward", "", f"its forward has no argument {', '.join(missing)}", FORWARD)
-
-
-def prior_faults(model: nn.Module, run: Run, sizes: Sizes) -> Iterator[Finding]:
-    """What two runs of the prior, and one in float64, show of a story that runs."""
-    again = record(model, num_groups=sizes.num_groups, num_views=sizes.num_views)
-    for name, site in run.sites.items():
-        if is_improper(site["fn"]):
-            message = "is improper, so that there are no draws from the prior"
-            yield Finding("improper", name, message, "give it a proper distribution if you want to draw", False)
-        if not _finite(site["value"]):
-            yield Finding("non_finite", name, "its prior draws are not finite", "look at its parameters")
-        elif name in again.sites and not torch.equal(site["value"], again.sites[name]["value"]):
-            yield Finding(
-                "random",
-                name,
-                "two runs from one seed differ",
-                "draw by pyro.sample or torch's global generator only, and keep no state between runs",
-            )
-            return  # what follows from it differs as well
-    yield from _dtype(model, sizes)
-
-
-def _dtype(model: nn.Module, sizes: Sizes) -> Iterator[Finding]:
-    mend = "make constants by register_buffer, or from a parameter as by parameter.new_zeros"
-    try:
-        double = copy.deepcopy(model).double()
-    except RuntimeError:  # a tensor that is no leaf, which is found elsewhere
-        return
-    run = record(double, num_groups=sizes.num_groups, num_views=sizes.num_views)
-    for name, site in run.sites.items():
-        if site["value"].is_floating_point() and site["value"].dtype != torch.float64:
-            yield Finding("dtype", name, f"is {site['value'].dtype} in a story of float64", mend, False)
-            return  # the sites after it inherit it
-    if run.error is not None:
-        message = f"does not run in float64{line_of(run.error, type(model))}: {first_line(run.error)}"
-        yield Finding("dtype", "", message, mend, False)
-
-
-def seen_faults(run: Run, x: Any, sizes: Sizes) -> Iterator[Finding]:
-    """What a run on views shows: whether they are observed, once, and whether all terms are finite."""
-    for name in sizes.views:
-        if name in run.sites and not run.sites[name]["is_observed"]:
-            yield Finding("unobserved", name, "is drawn although views are given", f'give pyro.sample("{name}") obs=x')
-    if isinstance(x, Tensor):
-        scored = [n for n, s in run.sites.items() if s["is_observed"] and not is_deterministic(s) and _is(x, s)]
-        for name in sorted(scored, key=is_view, reverse=True)[1:]:
-            message = "scores the views, which another site scores already"
-            yield Finding("scored_twice", name, message, "observe x at one site only")
-    for name, site in run.sites.items():
-        if is_deterministic(site):
-            continue
-        try:
-            density = log_prob(site)
-        except Exception as error:  # whatever a user's distribution may raise
-            kind = "support" if isinstance(error, ValueError) else "log_prob"
-            yield Finding(kind, name, f"has no density, {first_line(error)}", "give it values in its support")
-            continue
-        if not _finite(density):
-            mend = "keep values inside of its support, and scales away from zero"
-            yield Finding("non_finite", name, "its log-density is not finite", mend)
-        # A pyro.factor has whatever shape it has; `likelihood_faults` looks at it.
-        elif not isinstance(site["fn"], dist.Unit) and _trim(tuple(density.shape)) != _trim(batch_of(site)):
-            yield _broadcast(name, tuple(density.shape), batch_of(site))
-
-
-def _is(x: Tensor, site: Message) -> bool:
-    value = site["value"]
-    return value.shape[: x.dim()] == x.shape and torch.equal(value, x)
-
-
-def _finite(value: Tensor) -> bool:
-    return bool(value.isfinite().all())
-
-
-def dependence_faults(run: Run) -> Iterator[Finding]:
-    """Latents that nothing depends on, and sites that depend on another group's, or another view's, latents."""
-    names = [n for n, s in run.latents().items() if s["value"].requires_grad and not is_deterministic(s)]
-    latents = [run.sites[name]["value"] for name in names]
-    used: set[str] = set()
-    for child, site in run.sites.items():
-        if is_deterministic(site) or not (density := log_prob(site)).requires_grad:
-            continue
-        others = [(n, v) for n, v in zip(names, latents, strict=True) if n != child]
-        if not others:
-            continue
-        # The density of the first group, or of its first view: what else it depends on is across plates.
-        dims = {frame.dim for frame in site["cond_indep_stack"]}
-        first = density[..., :1, :] if GROUPS in dims else density
-        first = first[..., :1] if VIEWS in dims else first
-        pulls = torch.autograd.grad(first.sum(), [v for _, v in others], retain_graph=True, allow_unused=True)
-        for (parent, _), pull in zip(others, pulls, strict=True):
-            if pull is None or not pull.any():
-                continue
-            used.add(parent)
-            at = {frame.dim for frame in run.sites[parent]["cond_indep_stack"]}
-            batch = pull.reshape(*run.sites[parent]["fn"].batch_shape, -1)
-            if {GROUPS} <= dims & at and batch[..., 1:, :, :].any():
-                yield Finding(
-                    "across_groups",
-                    child,
-                    f"of one group depends on {parent!r} of others, which the plate 'groups' says it does not",
-                    "reduce over views and dimensions only, never over groups (dim -2 of plates, 0 of x)",
-                )
-            if {VIEWS} <= dims & at and batch[..., 0, 1:, :].any():
-                yield Finding(
-                    "across_views",
-                    child,
-                    f"of one view depends on {parent!r} of others, which the plate 'views' says it does not",
-                    "share through content, or take the site out of the plate",
-                    False,
-                )
-    for name in names:
-        if name not in used:
-            yield Finding(
-                "unused",
-                name,
-                "nothing in the story depends on it",
-                "let the view depend on it" if name == "z" else "let z or the view depend on it, or remove it",
-                name == "z",
-            )
-
-
-def global_faults(run: Run) -> Iterator[Finding]:
-    """Latents outside of the groups that count once a batch instead of once a data set."""
-    for name, site in run.latents().items():
-        if name in ("z", "content") or is_deterministic(site) or is_enumerated(site):
-            continue
-        inside = any(frame.dim == GROUPS for frame in site["cond_indep_stack"])
-        if not inside and isinstance(site["scale"], int | float) and site["scale"] == 1:
-            yield Finding(
-                "global_scale",
-                name,
-                "is shared by all groups, and counts once a batch instead of once a data set",
-                "sample it in `with poutine.scale(scale=num_groups / num_items)`; num_items is given to a constructor "
-                "that asks for it",
-            )

@@ -2,9 +2,10 @@
 
 import inspect
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import pyro
@@ -50,7 +51,12 @@ class Run(NamedTuple):
         return {name: site for name, site in self.sites.items() if not site["is_observed"]}
 
 
-def record(program: nn.Module, *args: Any, given: Mapping[str, Message] | None = None, **kwargs: Any) -> Run:
+def record(
+    program: nn.Module,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] = MappingProxyType({}),
+    given: Mapping[str, Message] = MappingProxyType({}),
+) -> Run:
     """Runs a program from `SEED`, whatever happens.
 
     Args:
@@ -59,7 +65,7 @@ def record(program: nn.Module, *args: Any, given: Mapping[str, Message] | None =
         given: sites whose values its latent sites take, as under `poutine.replay`.
     """
     like = next(program.parameters(), torch.zeros(()))
-    recorder, error = _Recorder(given or {}, like), None
+    recorder, error = _Recorder(given, like), None
     with rng.isolated(SEED), local_params(program), pyro.get_param_store().scope():
         try:
             with recorder:
@@ -128,6 +134,13 @@ def is_deterministic(site: Message) -> bool:
 
 def is_enumerated(site: Message) -> bool:
     return site["infer"].get("enumerate") is not None
+
+
+def is_discrete(site: Message) -> bool:
+    try:
+        return bool(site["fn"].support.is_discrete)
+    except NotImplementedError:  # a distribution of one's own that does not say
+        return False
 
 
 def unwrapped(fn: Any) -> Any:

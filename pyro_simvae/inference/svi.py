@@ -24,7 +24,6 @@ from pyro_simvae.inference.files import CHECKPOINT_FORMAT, load_checkpoint, save
 from pyro_simvae.inference.progress import Progress
 from pyro_simvae.inference.settings import Training
 from pyro_simvae.likelihoods import check_support
-from pyro_simvae.sites import is_view
 
 Row = dict[str, float]
 NOTHING: Mapping[str, Tensor] = {}

@@ -76,6 +76,6 @@ def _histogram(axes: Axes, ranks: np.ndarray, num_draws: int) -> None:
     counts = np.stack([np.histogram(of, edges)[0] for of in ranks.T])
     worst = int((np.square(counts - expected) / expected).sum(1).argmax())
     for dim, of in enumerate(counts):
-        look = {"color": ORANGE, "linewidth": 1.6} if dim == worst else {"color": BLUE, "linewidth": 0.8, "alpha": 0.5}
-        axes.stairs(of / expected, places, baseline=None, zorder=3 if dim == worst else 2, **look)
+        colour, width, alpha, order = (ORANGE, 1.6, 1.0, 3) if dim == worst else (BLUE, 0.8, 0.5, 2)
+        axes.stairs(of / expected, places, baseline=None, color=colour, linewidth=width, alpha=alpha, zorder=order)
     axes.set(xlim=(0, 1), ylim=(0, None))

@@ -1,6 +1,7 @@
 """The commands `inspect` and `explore`."""
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from rich.console import Console
 from rich.progress import Progress
 
+from pyro_simvae.checks import count
 from pyro_simvae.components import Spec
 from pyro_simvae.errors import InputError, unknown_name
 from pyro_simvae.inference.files import write_text
@@ -67,6 +69,7 @@ def inspect(
     from pyro_simvae.inspection.store import read
     from pyro_simvae.inspection.summary import print_summary
 
+    count("num_draws", num_draws)
     console, fitted = Console(soft_wrap=True), open_run(Path(run))
     folder = _folder(out, fitted.folder / "inspection")
     items = _items(fitted, data, split)
@@ -86,11 +89,11 @@ def inspect(
     summary |= diagnosis.summary
     if nuts and diagnosis.refined is not None:
         summary["nuts"] = [_nuts(fitted, few, at, seed, console) for at in range(min(nuts, len(few.index)))]
-    summary["left_out"] = diagnosis.left_out
-    write_text(folder / "inspection.json", json.dumps(summary, indent=2) + "\n")
     say("drawing ...")
     with read(path) as tree:
-        draw_inspection(fitted, few, tree, rows, diagnosis, folder / "figures")
+        lines = draw_inspection(fitted, few, tree, rows, diagnosis, folder / "figures")
+    summary["left_out"] = [*diagnosis.left_out, *lines]
+    write_text(folder / "inspection.json", json.dumps(_plain(summary), indent=2) + "\n")
     print_summary(summary, console)
     say(f"inspected: {folder}")
     return folder
@@ -231,6 +234,15 @@ def _nuts(fitted: "Run", groups: "Groups", at: int, seed: int, console: Console)
         task = bar.add_task(f"NUTS, image {position}", total=CHAINS * (NUM_DRAWS + WARMUP))
         found, _ = run_nuts(fitted.experiment.pair, groups, at, seed, lambda: bar.advance(task))
     return {"image": position} | found
+
+
+def _plain(values: Any) -> Any:
+    """The same with None for numbers that JSON does not have: k-hat of an exact guide, r_hat of a chain that stood."""
+    if isinstance(values, dict):
+        return {key: _plain(value) for key, value in values.items()}
+    if isinstance(values, list):
+        return [_plain(value) for value in values]
+    return None if isinstance(values, float) and not math.isfinite(values) else values
 
 
 def _progress(console: Console) -> Progress:

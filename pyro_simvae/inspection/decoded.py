@@ -100,7 +100,7 @@ def _of_groups(model: nn.Module, content: np.ndarray) -> Tensor:
 
 def _tensor(model: nn.Module, values: np.ndarray) -> Tensor:
     like = next(model.parameters(), torch.zeros(()))
-    return torch.as_tensor(np.ascontiguousarray(values), dtype=like.dtype, device=like.device)
+    return torch.as_tensor(np.array(values), dtype=like.dtype, device=like.device)
 
 
 def _run(model: nn.Module, given: Mapping[str, Tensor], num_groups: int, num_views: int, seed: int) -> dict[str, Any]:

@@ -92,7 +92,7 @@ def posterior_ellipses(
         drawn.append(axes)
         name = names[group] if names else f"group {group + 1}"
         tidy(axes, name, plane.names[0], plane.names[1] if column == 0 else "")
-        axes.scatter(*cloud.T, s=4, color="#c8c8c8", alpha=0.6, linewidths=0, zorder=1)
+        axes.scatter(cloud[:, 0], cloud[:, 1], s=4, color="#c8c8c8", alpha=0.6, linewidths=0, zorder=1)
         for view in range(num_views):
             colour, line = view_look(view)
             _add(axes, plane, z.loc[group, view], z.covariance[group, view], radius, colour, line)

@@ -9,6 +9,7 @@ from matplotlib.patches import Rectangle
 
 from pyro_simvae.errors import InputError
 from pyro_simvae.inspection.canvas import INK, blank, column_gap, mosaic, tidy
+from pyro_simvae.inspection.panels import title_width
 
 Frames = Mapping[tuple[int, int], tuple[str, str]]
 """(row, column) to the colour and the line style of the frame around it."""
@@ -52,7 +53,7 @@ def picture_grid(
     inch = float(np.clip(WIDTH / images.shape[1], 0.45, 0.85)) / images.shape[-1]
     across = 0.2 + 0.3 * bool(labels[1]) + 0.08 * max(map(len, row_names or ()), default=0)
     down = 0.5 + 0.25 * bool(labels[0]) + 0.2 * (column_names is not None or captions is not None)
-    fig.set_size_inches(max(width * inch + across, 0.08 * len(title)), height * inch + down)
+    fig.set_size_inches(across + max(width * inch, title_width(title)), height * inch + down)
     tidy(axes, title, *labels)
     axes.spines[:].set_visible(False)
     for names, places, set_ticks in (
@@ -63,6 +64,7 @@ def picture_grid(
             raise InputError(f"{len(names)} names for {len(places)} rows or columns: give one for each")
         set_ticks(places if names is not None else [], names if names is not None else [])
     axes.tick_params(length=0, labelsize=8)
+    axes.set_anchor("NW")  # below the title, where that is wider
     bottom = 0.55 * images.shape[-2]
     for index, caption in enumerate(captions or ()):
         row, column = divmod(index, images.shape[1])

@@ -19,8 +19,15 @@ def panels(count: int, most_columns: int, width: float, height: float) -> tuple[
 
 
 def headline(fig: Figure, text: str) -> None:
-    """What the panels show, above them all."""
+    """What the panels show, above them all; a figure that is too narrow for it is widened."""
+    width, height = fig.get_size_inches()
+    fig.set_size_inches(max(width, title_width(text)), height)
     fig.suptitle(text, x=0.01, ha="left", fontsize=10, fontweight="bold", color=INK)
+
+
+def title_width(text: str) -> float:
+    """Inches that a title of the figures' size takes, at least."""
+    return 0.3 + 0.085 * max(map(len, text.splitlines()), default=0)
 
 
 def view_look(view: int) -> tuple[str, str]:

@@ -80,7 +80,7 @@ def interpolation(
     num_steps: int = 9,
     contents: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> np.ndarray:
-    """The mean views on straight ways from latents to others; on the sphere, where they are scaled onto it, great circles.
+    """The mean views on straight ways from latents to others; on the sphere the ways become great circles.
 
     Args:
         model: the story.

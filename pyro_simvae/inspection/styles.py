@@ -115,7 +115,7 @@ def content_swap_figure(images: np.ndarray, content_views: np.ndarray, style_vie
     }
     return picture_grid(
         grid,
-        "Contents (blue, rows) in the styles of other groups (orange, columns)",
+        "Contents (blue) in the styles of others (orange)",
         labels=("style of", "content of"),
         frames=frames,
     )

@@ -59,9 +59,13 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """x: `(*batch, *event_shape)`, all of them in one pass. Returns loc and scale > 0, `(*batch, D)`."""
-        output = self.head(self.projection(self._features(x))).to(x.dtype)
-        loc, raw_scale = output.reshape(*self._batch_shape(x), 2 * self.latent_dim).chunk(2, -1)
-        return loc, F.softplus(raw_scale) + 1e-5
+        loc, scale = self._loc_and_scale(self._features(x), x.dtype)
+        shape = (*self._batch_shape(x), self.latent_dim)
+        return loc.reshape(shape), scale.reshape(shape)
+
+    def from_features(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Loc and scale, `(*batch, D)`, of what `before_projection` gives, `(*batch, num_features)`."""
+        return self._loc_and_scale(features, features.dtype)
 
     def before_projection(self, x: Tensor) -> Tensor:
         """x: `(*batch, *event_shape)`. Returns the features, `(*batch, num_features)`."""
@@ -70,6 +74,10 @@ class Encoder(nn.Module):
     def projected(self, widths: Sequence[int]) -> "Encoder":
         """The same features with a projection head of these hidden widths and a new last layer."""
         return Encoder(self.features, self.num_features, self.event_shape, self.latent_dim, widths)
+
+    def _loc_and_scale(self, features: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        loc, raw_scale = self.head(self.projection(features)).to(dtype).chunk(2, -1)
+        return loc, F.softplus(raw_scale) + 1e-5
 
     def _features(self, x: Tensor) -> Tensor:
         return self.features(x.reshape(-1, *self.event_shape))

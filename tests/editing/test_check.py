@@ -28,7 +28,7 @@ SUITS = {
     "multimodal": {"data": "paired_digits"},
 }
 
-STORY = '''
+STORY = """
 import numpy as np
 import pyro
 import torch
@@ -59,7 +59,7 @@ class HeavyTails(PyroModule):
             with pyro.plate("views", num_views, dim=-1):
                 z = pyro.sample("z", dist.StudentT(self.degrees_of_freedom, content, self.style_scale).to_event(1))
                 return pyro.sample("x", self.likelihood(z), obs=x)
-'''
+"""
 INDENT = "            "
 SCALE = "self.content_scale = PyroParam(torch.tensor(1.0), constraints.positive)"
 PLATE = 'with pyro.plate("groups", num_groups, dim=-2):'
@@ -162,13 +162,13 @@ def found(report: Report) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("case", FAULTS, ids=lambda case: "-".join(case[:2]) or "nothing")
-def test_a_planted_fault_is_found_with_its_mend(tmp_path, case):
+def test_a_planted_fault_is_found_with_its_mend(tmp_path, case, capsys):
     kind, site, *changes = case
     report = check(edited(tmp_path, *changes), network=SMALL)
     (finding,) = (f for f in report.faults if (f.kind, f.site) == (kind, site))
     assert finding.message
     assert finding.mend
-    assert "\n" not in str(finding)
+    assert str(finding) in capsys.readouterr().out.splitlines()
 
 
 @pytest.mark.parametrize("case", REMARKS, ids=lambda case: "-".join(case[:2]) or "nothing")
@@ -314,10 +314,21 @@ def test_a_guide_off_the_support_is_found():
     assert ("guide_support", "z") in found(inspect_story(model, Guide(encoder), x, D))
 
 
+@pytest.mark.parametrize("guide", ["full_covariance", "flow", "semi_amortized", "consistent"])
+def test_the_guides_of_simvae_pass(guide):
+    assert not check("simvae", guide=guide, network=SMALL).findings
+
+
 def test_a_guide_that_cannot_be_made_is_a_fault():
     (finding,) = check("spherical", network=SMALL).faults
     assert finding.kind == "guide"
     assert finding.mend == "use --guide spherical"
+
+
+def test_a_likelihood_of_other_data_is_found():
+    (finding,) = check("simvae", network=SMALL, likelihood="bernoulli").faults
+    assert (finding.kind, finding.site) == ("support", "x")
+    assert finding.mend == "use views with a threshold, or --likelihood continuous_bernoulli"
 
 
 def test_a_discrete_site_of_each_view_cannot_be_summed_out():

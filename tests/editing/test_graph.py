@@ -37,18 +37,18 @@ class Bright(SimVAE):
     def latent(self, content):
         rate = pyro.sample("rate", dist.Gamma(1.0, 1.0))
         brightness = pyro.sample("brightness", dist.Exponential(rate))
-        pyro.deterministic("dark", 1 / brightness)
+        pyro.deterministic("dark", 1 / brightness, event_dim=0)
         return dist.Normal(content, brightness.unsqueeze(-1)).to_event(1)
 
 
 def test_plates_are_blocks_and_parents_are_named():
-    assert text(story()) == (
-        "plate groups\n"
-        "│ content ~ Normal (3,)\n"
-        "│ plate views\n"
-        "│ │ z ~ Normal (3,)     ← content\n"
-        "│ │ x ~ Normal (1, 2, 2)  ← z        observed"
-    ).replace("(3,)     ←", "(3,)       ←")
+    assert text(story()).splitlines() == [
+        "plate groups",
+        "│ content ~ Normal (3,)",
+        "│ plate views",
+        "│ │ z ~ Normal (3,)       ← content",
+        "│ │ x ~ Normal (1, 2, 2)  ← z        observed",
+    ]
 
 
 def test_sites_of_ones_own_have_their_place():
@@ -140,5 +140,5 @@ def test_what_cannot_be_drawn_is_refused(tmp_path):
         def latent(self, content):
             return self.missing
 
-    with pytest.raises(InputError, match="Broken cannot be drawn, since it does not run .*: see what .* check says"):
+    with pytest.raises(InputError, match=r"Broken cannot be drawn, since it does not run .*: see what .* check says"):
         text(story(Broken))

@@ -10,6 +10,7 @@ from pyro.infer import SVI, Predictive, Trace_ELBO, TraceEnum_ELBO
 
 from pyro_simvae.errors import InputError
 from pyro_simvae.guides import Flow, FullCovariance, MeanField, SemiAmortized
+from pyro_simvae.guides.program import encode
 from pyro_simvae.inference.elbo import LedgerELBO
 from pyro_simvae.inference.rng import isolated
 from pyro_simvae.likelihoods import Normal
@@ -148,6 +149,15 @@ def test_directions_are_refused(guide):
     model = Spherical(likelihood(), D)
     with pytest.raises(InputError, match="latents lie on a sphere"):
         guide(model, MLP([4]).encoder((P,), D))
+
+
+@pytest.mark.parametrize("projection", [[], [7]])
+def test_features_and_posterior_of_one_pass_are_the_encoders(projection):
+    with isolated(0):
+        encoder = MLP([4]).encoder((P,), D).projected(projection).double()
+    features, loc, scale = encode(encoder, views())
+    assert torch.equal(features, encoder.before_projection(views()))
+    torch.testing.assert_close((loc, scale), encoder(views()))
 
 
 def modalities():

@@ -2,10 +2,14 @@
 
 import numpy as np
 import pytest
+from matplotlib import colormaps
+from matplotlib.colors import to_rgb
 from matplotlib.offsetbox import AnnotationBbox
 
 from pyro_simvae.errors import InputError
 from pyro_simvae.inspection import thumbnails
+from pyro_simvae.inspection.canvas import QUIET
+from pyro_simvae.inspection.planes import principal_plane
 from pyro_simvae.inspection.thumbnails import draw_run, latent_thumbnails
 
 
@@ -29,19 +33,12 @@ def test_thumbnails_lie_where_their_latents_do_and_show_their_images():
 
 def test_no_more_than_one_thumbnail_a_square():
     z = np.random.default_rng(0).normal(size=(900, 5))
-    points = thumbnails._plane(z)
+    points = principal_plane(z).points(z)
     chosen = thumbnails._nearest_to_middles(points)
     low, size = points.min(0), np.ptp(points, axis=0) / thumbnails.SQUARES
     squares = np.clip(((points[chosen] - low) // size).astype(int), 0, thumbnails.SQUARES - 1)
     assert len(np.unique(squares, axis=0)) == len(chosen)
     assert len(chosen) > 50
-
-
-def test_points_are_those_of_principal_components():
-    from sklearn.decomposition import PCA
-
-    z = np.random.default_rng(0).normal(size=(50, 4)) * [1, 5, 2, 0.1]
-    np.testing.assert_allclose(np.abs(thumbnails._plane(z)), np.abs(PCA(2).fit_transform(z)), atol=1e-9)
 
 
 def test_collapsed_and_one_dimensional_latents_can_be_drawn():
@@ -50,10 +47,30 @@ def test_collapsed_and_one_dimensional_latents_can_be_drawn():
 
 
 def test_latents_that_cannot_be_drawn_are_refused():
-    with pytest.raises(InputError, match="cannot be drawn"):
+    with pytest.raises(InputError, match="have no plane"):
         latent_thumbnails(np.full((3, 2), np.nan), images)
     with pytest.raises(InputError, match=r"shape \(0, 2\)"):
         latent_thumbnails(np.empty((0, 2)), images)
+
+
+def test_frames_tell_how_uncertain_a_latent_is():
+    z = np.array([[-3.0, 0.0], [3.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+    fig = latent_thumbnails(z, images, uncertainty=("k-hat", np.array([0.1, 0.9, np.nan, 0.5])))
+    axes, bar = fig.axes
+    assert bar.get_ylabel() == "k-hat"
+    frames = {tuple(box.xy): box.patch.get_edgecolor()[:3] for box in placed(fig)}
+    shades = colormaps["viridis"]
+    for place, share in (((-3, 0), 0.0), ((3, 0), 1.0)):
+        np.testing.assert_allclose(frames[place], shades(share)[:3])
+    assert frames[0, 1] == to_rgb(QUIET)
+    assert len(axes.collections[0].get_offsets()) == 4
+
+
+def test_colours_that_do_not_fit_are_refused():
+    with pytest.raises(InputError, match=r"of shape \(3,\) for 2 latents"):
+        latent_thumbnails(np.eye(2), images, np.arange(3))
+    with pytest.raises(InputError, match=r"of shape \(1,\) for 2 latents"):
+        latent_thumbnails(np.eye(2), images, uncertainty=("scale", np.ones(1)))
 
 
 def test_a_run_gets_its_picture_and_vectors_get_none(fit_images, tmp_path):
