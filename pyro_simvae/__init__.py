@@ -3,9 +3,9 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pyro_simvae.commands import compare, evaluate, fit, sample
+    from pyro_simvae.commands import check, compare, evaluate, explore, fit, graph, inspect, new, sample
 
-__all__ = ["compare", "evaluate", "fit", "sample"]
+__all__ = ["check", "compare", "evaluate", "explore", "fit", "graph", "inspect", "new", "sample"]
 
 
 def __getattr__(name: str) -> Any:

@@ -71,7 +71,8 @@ def simulate(
         seed: of all draws.
 
     Raises:
-        InputError: flat content, an untrained decoder, views of several modalities, or too few groups or draws.
+        InputError: flat content, an untrained decoder, views of several modalities, a site that all
+            groups share, or too few groups or draws.
 
     Source: Talts et al. 2018 (arXiv:1804.06788); Modrák et al. 2023 (arXiv:2211.02383) for quantities of the data.
     """
@@ -85,6 +86,11 @@ def simulate(
     pair = own_densities(pair)
     if is_flat(getattr(pair.model, "content_scale", 1.0)):
         raise InputError("flat content is improper, the program cannot be drawn from: give a finite content_scale")
+    for name, site in latent_sites(pair.model).items():
+        if not site["cond_indep_stack"]:
+            raise InputError(
+                f"all groups share {name!r}, so that groups are no independent draws: leave calibration out"
+            )
     with torch.no_grad(), local_params(pair), evaluating(pair), rng.isolated(seed):
         ranks = _ranks(pair, num_groups, num_views, num_draws)
     covered = {name: {level: covered_by(of, num_draws, level) for level in LEVELS} for name, of in ranks.items()}
@@ -153,7 +159,7 @@ def _ranks(pair: LedgerELBO, num_groups: int, num_views: int, num_draws: int) ->
         draws = draw_latents(pair, x, num_draws, {})
         truth = {name: nodes[name]["value"][rows] for name in draws}
         for name, values in draws.items():
-            parts.setdefault(name, []).append((values < truth[name]).sum(0).flatten(2))
+            parts.setdefault(name, []).append((values < truth[name]).sum(0).reshape(*truth[name].shape[:2], -1))
         true_joint = joint(x, {name: value.unsqueeze(0) for name, value in truth.items()})
         parts.setdefault(LOG_JOINT, []).append((joint(x, draws) < true_joint).sum(0).view(-1, 1, 1))
     return {name: torch.cat(of).cpu().numpy() for name, of in parts.items()}

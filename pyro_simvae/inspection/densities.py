@@ -66,7 +66,7 @@ def latent_densities(
         if not np.isfinite(draws).all():
             raise InputError(f"draws of {name} are not all finite: the fit has diverged, lower its learning rate")
     latent_dim, nats = z.shape[-1], informativeness(z, prior)
-    shown = np.sort(np.argsort(nats, kind="stable")[:most])
+    shown = np.sort(np.argsort(-nats, kind="stable")[:most])
     fig, drawn = panels(len(shown), 4 if len(shown) > 3 else len(shown), 2.1, 1.5)
     for axes, dim in zip(drawn, shown, strict=True):
         _panel(axes, z[..., dim], prior[:, dim], None if content is None else content[:, dim])

@@ -5,11 +5,14 @@ import math
 import numpy as np
 import pyro
 import pytest
+import torch
 from pyro import distributions as dist
+from pyro import poutine
 from scipy import stats
 from torch import nn
 
 from pyro_simvae import limits
+from pyro_simvae.checks import plate_sizes
 from pyro_simvae.errors import InputError
 from pyro_simvae.guides import Exact, MeanField
 from pyro_simvae.inference import rng
@@ -158,3 +161,41 @@ def test_what_cannot_be_drawn_is_refused():
         simulate(pair, num_groups=9)
     with pytest.raises(InputError, match="num_draws is 0"):
         simulate(pair, num_draws=0)
+
+
+class Spread(SimVAE):
+    """A style scale of its own for each group: one number, without event dimensions."""
+
+    def forward(self, x=None, num_groups=1, num_views=2):
+        num_groups, num_views = plate_sizes(x, num_groups, num_views)
+        with pyro.plate("groups", num_groups, dim=-2):
+            content = pyro.sample("content", self.content(num_views))
+            spread = pyro.sample("spread", dist.LogNormal(torch.zeros(()), 0.3))
+            with pyro.plate("views", num_views, dim=-1):
+                z = pyro.sample("z", dist.Normal(content, spread.unsqueeze(-1)).to_event(1))
+                return pyro.sample("x", self.likelihood(z), obs=x)
+
+
+class Shared(SimVAE):
+    def forward(self, x=None, num_groups=1, num_views=2):
+        with poutine.scale(scale=0.1):
+            pyro.sample("shared", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+        return super().forward(x, num_groups, num_views)
+
+
+def small(story):
+    with rng.isolated(0):
+        network = MLP([4])
+        model = story(Normal(network.decoder((5,), 2)), 2)
+        return LedgerELBO(model, MeanField(model, network.encoder((5,), 2)))
+
+
+def test_sites_of_one_number_have_ranks():
+    found = simulate(small(Spread), num_groups=20, num_draws=19)
+    assert found.ranks["spread"].shape == (20, 1)
+    assert found.ranks["z"].shape == (20, 2, 2)
+
+
+def test_what_all_groups_share_is_not_calibrated():
+    with pytest.raises(InputError, match="all groups share 'shared'"):
+        simulate(small(Shared), num_groups=20)
