@@ -46,7 +46,7 @@ def chosen(split: Split, count: int, positions: Sequence[int] | None = None) -> 
 
 
 def groups_of(
-    split: Split, views: Views, index: Tensor, num_views: int, seed: int, observes: Collection[str]
+    split: Split, views: Views, index: Tensor, num_views: int, seed: int, observes: Collection[str] = ()
 ) -> Groups:
     """A group of views of each item at `index` `(N,)`.
 
