@@ -67,18 +67,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def parser(name: str = "", command: Callable[..., Any] | None = None) -> ArgumentParser:
     """The parser of all commands, with the options of the one that is named."""
     settings: dict[str, Any] = {"exit_on_error": False, "allow_abbrev": False}
-    if command is not None:
-        from pyro_simvae.arguments import add_arguments, register_mode
-
-        settings["parser_mode"] = register_mode()
+    arguments: Any = None if command is None else importlib.import_module("pyro_simvae.arguments")
+    if arguments is not None:
+        settings["parser_mode"] = arguments.register_mode()
     root = ArgumentParser(
         prog="pyro-simvae", description="Self-supervised learning as an explicit Pyro program.", **settings
     )
     subcommands = root.add_subcommands(required=False, metavar="COMMAND")
     for each, line in COMMANDS.items():
         sub = ArgumentParser(description=line, **settings)
-        if each == name and command is not None:
-            add_arguments(sub, name, command)
+        if each == name and arguments is not None:
+            arguments.add_arguments(sub, name, command)
         subcommands.add_subcommand(each, sub, help=line)
     return root
 

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 AT_ONCE = 500
 """Groups of a part of a Zarr store."""
 
+NUM_PREDICTIVE = 10
+"""Draws of whole views that a tree keeps: they are most of its size."""
+
 
 def inspect(
     run: str,
@@ -88,7 +91,7 @@ def inspect(
     diagnosis = diagnose(fitted.experiment.pair, few, num_views, seed, say, densities)
     summary |= diagnosis.summary
     if nuts and diagnosis.refined is not None:
-        summary["nuts"] = [_nuts(fitted, few, at, seed, console) for at in range(min(nuts, len(few.index)))]
+        summary["nuts"] = [_nuts(fitted, few, at, seed, console) for at in range(min(nuts, len(few.positions)))]
     say("drawing ...")
     with read(path) as tree:
         lines = draw_inspection(fitted, few, tree, rows, diagnosis, folder / "figures")
@@ -200,6 +203,7 @@ def _write_tree(
                     fitted.experiment.pair,
                     groups.x,
                     num_draws=num_draws,
+                    num_predictive=min(NUM_PREDICTIVE, num_draws),
                     seed=seed,
                     group=part.tolist(),
                     constant=groups.known,
@@ -229,7 +233,7 @@ def _groups(fitted: "Run", items: "Split", index: "Tensor", seed: int) -> "Group
 def _nuts(fitted: "Run", groups: "Groups", at: int, seed: int, console: Console) -> dict[str, Any]:
     from pyro_simvae.inspection.diagnosis import CHAINS, NUM_DRAWS, WARMUP, run_nuts
 
-    position = int(groups.index[at])
+    position = int(groups.positions[at])
     with _progress(console) as bar:
         task = bar.add_task(f"NUTS, image {position}", total=CHAINS * (NUM_DRAWS + WARMUP))
         found, _ = run_nuts(fitted.experiment.pair, groups, at, seed, lambda: bar.advance(task))

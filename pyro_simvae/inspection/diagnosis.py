@@ -17,7 +17,7 @@ from pyro_simvae.inspection.groups import Groups
 from pyro_simvae.inspection.importance import FEWEST_DRAWS, effective_share, iwae_gap, pareto_k
 from pyro_simvae.inspection.loo import leave_one_view_out
 from pyro_simvae.inspection.nuts import NutsDraws, log_evidence, sample_posterior
-from pyro_simvae.inspection.refinement import Refined, refine
+from pyro_simvae.inspection.refinement import Refined, refine, weights_of
 from pyro_simvae.inspection.tree import posterior_tree, readable
 from pyro_simvae.limits.own_densities import own_densities
 
@@ -61,7 +61,7 @@ def table(tree: xr.DataTree) -> pd.DataFrame:
     over views and dimensions, and content_scale; and, where there are densities, in nats a group: elbo, iwae_gap,
     log_likelihood (mean over draws), loo (leave-one-view-out, sum over views); k_hat; effective_share in (0, 1].
     """
-    posterior = tree["posterior"]
+    posterior: Any = tree["posterior"]
     rows: dict[str, Any] = {}
     if "constant_data" in tree.children:
         rows |= {str(name): v.values for name, v in tree["constant_data"].data_vars.items() if v.dims == ("group",)}
@@ -115,10 +115,7 @@ def diagnose(
     try:
         refined = refine(own, groups.x[at], steps=STEPS, seed=seed, **_rows(groups.observed, at))
         summary["amortization_gap"] = _mean(refined.gap.numpy(force=True))
-        with torch.no_grad():
-            weights = LedgerELBO(own.model, refined.guide).log_weights(
-                groups.x[at], DRAWS, **_rows(groups.observed, at)
-            )
+        weights = weights_of(LedgerELBO(own.model, refined.guide), groups.x[at], DRAWS, **_rows(groups.observed, at))
         summary["refined"] = {
             "k_hat": shares_of(pareto_k(weights).numpy()),
             "iwae_gap": _mean(iwae_gap(weights).numpy()),
@@ -141,7 +138,8 @@ def diagnose(
     drawn = posterior_tree(
         pair, x, num_draws=MOST_CHECKED, num_predictive=MOST_CHECKED, seed=seed, **_rows(groups.observed, few)
     )
-    replicated = drawn["posterior_predictive"]["x"].values[0]
+    predictive: Any = drawn["posterior_predictive"]
+    replicated = predictive["x"].values[0]
     checks = predictive_checks.check(x.numpy(force=True), replicated)
     overall = checks["overall"].to_series()
     summary["predictive_checks"] = {str(name): float(p) for name, p in overall.items()}
@@ -165,7 +163,7 @@ def run_nuts(
     draws = sample_posterior(own, x, NUM_DRAWS, WARMUP, CHAINS, seed=seed, progress=progress, **observed)
     evidence = log_evidence(own, x, draws, seed=seed, **observed)
     refined = refine(own, x, steps=STEPS, seed=seed, **observed)
-    by_guide = posterior_tree(pair, x, num_draws=1000, densities=False, seed=seed, **observed)["posterior"]
+    by_guide: Any = posterior_tree(pair, x, num_draws=1000, densities=False, seed=seed, **observed)["posterior"]
     found: dict[str, Any] = {
         "log_evidence": evidence.log_evidence,
         "relative_error": evidence.relative_error,
@@ -210,5 +208,5 @@ def _mean(values: np.ndarray) -> dict[str, float]:
     return {"mean": float(values.mean()), "se": float(values.std() / max(1, len(values) - 1) ** 0.5)}
 
 
-def _rows(observed: dict[str, Tensor], at: list[int]) -> dict[str, Tensor]:
+def _rows(observed: dict[str, Tensor], at: list[int]) -> dict[str, Any]:
     return {name: values[at] for name, values in observed.items()}

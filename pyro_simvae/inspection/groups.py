@@ -18,13 +18,13 @@ class Groups(NamedTuple):
 
     Attributes:
         x: `(N, J, *event)`, or modalities.
-        index: their positions in the split, `(N,)`.
+        positions: in the split, `(N,)`.
         known: "label" `(N,)`, factors `(N,)` or `(N, J)`, and what the views were drawn with, `(N, J)` or `(N, J, n)`.
         observed: what the pair observes besides the views.
     """
 
     x: Tensor | Modalities
-    index: Tensor
+    positions: Tensor
     known: dict[str, np.ndarray]
     observed: dict[str, Tensor]
 

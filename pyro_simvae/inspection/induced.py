@@ -218,7 +218,8 @@ def induced(panels: Sequence[Panel], data: Batch) -> Figure:
     bar.set_label("nats below the highest density", fontsize=9, color=QUIET)
     bar.ax.set_xticklabels([f"{level:g}" for level in LEVELS])
     bar.ax.tick_params(labelsize=8, colors=QUIET, length=3, width=0.6)
-    bar.outline.set(edgecolor=QUIET, linewidth=0.6)
+    outline: Any = bar.outline  # not typed alike in all versions
+    outline.set(edgecolor=QUIET, linewidth=0.6)
     keys = [
         Line2D([], [], linewidth=0, **OTHER_VIEW, label="the group's other view, z₁₂"),
         Line2D([], [], linewidth=0, **OTHERS, label="the other groups' latents"),

@@ -187,12 +187,17 @@ def log_evidence(pair: LedgerELBO, x: Tensor, draws: NutsDraws, seed: int = 0, *
     fitted, kept = draws.unconstrained[:, :half].flatten(0, 1), draws.unconstrained[:, half:]
     with local_params(pair), evaluating(pair), rng.isolated(seed), torch.no_grad():
         target = _Target(pair.model, x, {name: value[:, 0] for name, value in draws.samples.items()}, observed)
-        # Shrunk, so that it is a covariance even where there are fewer draws than dimensions.
+        # Shrunk, so that it is a covariance even where there are fewer draws than dimensions; the rest is for chains
+        # that all but stood.
         normal = LedoitWolf().fit(fitted.double().cpu().numpy())
-        proposal = MultivariateNormal(fitted.new_tensor(normal.location_), fitted.new_tensor(normal.covariance_))
-        proposed = proposal.sample((kept[..., 0].numel(),))
+        rest = max(1e-6 * float(np.diag(normal.covariance_).mean()), 1e-12) * np.eye(len(normal.covariance_))
+        loc, covariance = (
+            torch.from_numpy(part).to(fitted.device) for part in (normal.location_, normal.covariance_ + rest)
+        )
+        proposal = MultivariateNormal(loc, covariance)
+        proposed = proposal.sample((kept[..., 0].numel(),)).to(fitted.dtype)
         at_post, at_normal = (
-            (target.log_density(points).double() - proposal.log_prob(points).double()).cpu().numpy()
+            (target.log_density(points).double() - proposal.log_prob(points.double())).cpu().numpy()
             for points in (kept.flatten(0, 1), proposed)
         )
     return _bridge(at_post.reshape(kept.shape[:2]), at_normal)

@@ -1,6 +1,6 @@
 """What the explorer shows of a run: every image with its posterior, its reconstruction and its diagnostics."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -40,7 +40,8 @@ def points_of(run: Run, items: Split, index: Tensor, num_draws: int, seed: int, 
         InputError: views that are no images.
     """
     pair, config = run.experiment.pair, run.config
-    if not isinstance(items.event_shape, tuple) or len(items.event_shape) != 3:
+    shape: Any = items.event_shape
+    if isinstance(shape, Mapping) or len(shape) != 3:
         raise InputError("the explorer shows images, and these views are none: use pyro-simvae inspect")
     parts = readable(pair)
     arrays: dict[str, list[np.ndarray]] = {}
@@ -48,6 +49,7 @@ def points_of(run: Run, items: Split, index: Tensor, num_draws: int, seed: int, 
     for part in index.split(AT_ONCE):
         groups = groups_of(items, run.experiment.views, part, config.training.num_views, seed, pair.observes)
         assert isinstance(groups.x, Tensor)
+        observed: dict[str, Any] = groups.observed
         tree = posterior_tree(
             pair,
             groups.x,
@@ -56,12 +58,12 @@ def points_of(run: Run, items: Split, index: Tensor, num_draws: int, seed: int, 
             seed=seed,
             group=part.tolist(),
             constant=groups.known,
-            **groups.observed,
+            **observed,
         )
         tables.append(table(tree))
         found = {"images": groups.x.numpy(force=True)}
         for site in {"z", "content"} & set(tree["posterior"].data_vars):
-            draws = tree["posterior"][str(site)]
+            draws: Any = tree["posterior"][str(site)]
             found |= {f"{site}_loc": draws.mean(("chain", "draw")).values}
             found |= {f"{site}_scale": draws.std(("chain", "draw")).values}
         if parts.decodes:

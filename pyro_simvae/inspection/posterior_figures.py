@@ -97,13 +97,14 @@ class _Figures:
 
     def __init__(self, model: nn.Module, groups: Groups, tree: xr.DataTree, rows: pd.DataFrame) -> None:
         assert isinstance(groups.x, Tensor)
-        posterior = tree["posterior"].isel(group=slice(len(groups.x)))
+        posterior: Any = tree["posterior"].isel(group=slice(len(groups.x)))
         self.model = model
         self.x = groups.x.numpy(force=True)
         self.rows = rows
         self.z = posterior["z"].values[0]  # (S, N, J, D)
         self.content = posterior["content"].values[0] if "content" in posterior else None  # (S, N, C)
-        self.prior = tree["prior"]["z"].values if "prior" in tree.children else None
+        prior: Any = tree["prior"] if "prior" in tree.children else None
+        self.prior = None if prior is None else prior["z"].values
         # Sites that all groups share, such as style scales, are set to their posterior means.
         shared = {str(name): v for name, v in posterior.data_vars.items() if "group" not in v.dims}
         self.given = {name: v.mean(("chain", "draw")).values for name, v in shared.items()}
@@ -143,6 +144,13 @@ class _Figures:
             return
         labels = self.rows["label"].to_numpy() if "label" in self.rows else None
         yield "latents", latent_thumbnails(loc[:, 0], lambda index: self.x[index, 0], labels)
+        scale = self.rows["posterior_scale"].to_numpy()
+        if (scale > ROUNDING).any():
+            shades = ("posterior scale", scale)
+            yield (
+                "latents_uncertainty",
+                latent_thumbnails(loc[:, 0], lambda index: self.x[index, 0], uncertainty=shades),
+            )
         for name, (column, words, largest) in RANKED.items():
             values = self.rows[column].to_numpy() if column in self.rows else np.array([])
             # The scale of a point is zero but for rounding, and an exact guide has no k-hat.

@@ -99,13 +99,17 @@ def refine(
     return Refined(elbo, torch.where(better, refined_elbo, elbo), guide)
 
 
-@torch.no_grad()
 def _elbo(pair: LedgerELBO, x: Tensor, num_draws: int, seed: int, observed: Mapping[str, Tensor]) -> Tensor:
     """The ELBO of each group, `(N,)`, by K draws."""
-    size = max(1, MOST_VALUES // x.numel())
     with rng.isolated(seed):
-        parts = [pair.log_weights(x, min(size, num_draws - done), **observed) for done in range(0, num_draws, size)]
-    return torch.cat(parts).mean(0)
+        return weights_of(pair, x, num_draws, **observed).mean(0)
+
+
+@torch.no_grad()
+def weights_of(pair: LedgerELBO, x: Tensor, num_draws: int, **observed: Tensor) -> Tensor:
+    """`pair.log_weights`, `(K, N)`, some draws at a time: for guides that know all of their groups only."""
+    size = max(1, MOST_VALUES // x.numel())
+    return torch.cat([pair.log_weights(x, min(size, num_draws - n), **observed) for n in range(0, num_draws, size)])
 
 
 class RefinedGuide(nn.Module):

@@ -54,7 +54,8 @@ def readable(pair: LedgerELBO) -> Readable:
         own = own_densities(pair)
         model, guide = own.model, own.guide
     else:
-        model, guide = pair.model.story, pair.guide
+        limited: Any = pair.model
+        model, guide = limited.story, pair.guide
         left_out.append(
             "likelihood, predictive draws, prior and all that weighs the guide against the story: the run was fitted "
             "under a limit at t = 1, which leaves the decoder untrained and makes the posterior a point"
@@ -163,7 +164,7 @@ def _called(program: nn.Module, names: set[str], x: Tensor | Modalities, **obser
 
 def _without_views(model: nn.Module) -> Any:
     """The story's latents alone: its views have no part in the program, and the decoder is not run."""
-    return poutine.block(model, hide_fn=lambda msg: msg["type"] == "sample" and is_view(msg["name"]))
+    return poutine.block(model, hide_fn=lambda msg: msg["type"] == "sample" and is_view(str(msg["name"])))
 
 
 def _renamed(dataset: xr.Dataset) -> xr.Dataset:

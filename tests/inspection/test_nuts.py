@@ -228,3 +228,13 @@ def test_what_does_not_fit_is_refused(linear):
     counts = dist.Poisson(number([2.0])).to_event(1)
     with pytest.raises(InputError, match=r"the support of 'z', .*, has no unconstrained coordinates"):
         sample_posterior(LedgerELBO(Story(counts, lambda z: z, 1.0), Guide(counts)), x[..., :1])
+
+
+def test_chains_that_stood_still_are_reported_and_break_nothing(linear):
+    pair, x, draws, _ = linear
+    first = draws.unconstrained[:, :1].expand_as(draws.unconstrained)
+    still = draws._replace(unconstrained=first, r_hat={"z": math.nan})
+    found = log_evidence(pair, x, still)
+    assert "the chains disagree" in still.trouble
+    # Far from the posterior of the moving chains.
+    assert not abs(found.log_evidence - pair.model.evidence(x).item()) < 0.1
