@@ -135,13 +135,25 @@ def observed_of(pair: LedgerELBO, split: Split, index: Tensor, device: torch.dev
     return {} if "labels" not in pair.observes or split.labels is None else {"labels": split.labels[index].to(device)}
 
 
+def loc_of(fn: Any) -> Tensor:
+    """The mean of a distribution; of one that is made by a map, where the map takes the mean of its base."""
+    loc: Tensor
+    if isinstance(fn, torch.distributions.TransformedDistribution):
+        loc = loc_of(fn.base_dist)
+        for transform in fn.transforms:
+            loc = transform(loc)
+        return loc
+    loc = fn.mean
+    return loc
+
+
 class _AtLoc(Messenger):
     """Sets every latent site of a guide to its loc."""
 
     def _pyro_sample(self, msg: Any) -> None:
         if msg["is_observed"] or site_is_subsample(msg):
             return
-        loc = msg["fn"].mean
+        loc = loc_of(msg["fn"])
         # The mean of directions lies inside their sphere.
         msg["value"] = F.normalize(loc, dim=-1) if msg["fn"].support is constraints.sphere else loc
         msg["done"] = True

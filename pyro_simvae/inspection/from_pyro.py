@@ -215,7 +215,7 @@ class _Runner:
             if dim in frames:
                 dims.insert(0, frames[dim].name)
             elif sizes[dim] == 1:
-                value = value.squeeze(dim - event)
+                value = value.squeeze(self.num_plates + 1 + dim)
             else:
                 dims.insert(0, f"{name}_batch_{-dim}")
         return Variable(value if draws else value[0], dims + event_dims)

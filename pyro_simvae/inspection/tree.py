@@ -107,7 +107,6 @@ def posterior_tree(
     parts = readable(pair)
     decodes = parts.decodes and densities
     model = parts.model if decodes else _without_views(parts.model)
-    constant = dict(constant or {})
     per_draw = sum(view.numel() for view in x.views.values()) if isinstance(x, Modalities) else x.numel()
     with local_params(parts.model, parts.guide), evaluating(parts.guide), evaluating(parts.model):
         tree = from_pyro(
@@ -121,10 +120,12 @@ def posterior_tree(
             parallel=present(x) is None,  # what is missing is told by group, not by draw
             at_once=max(1, MOST_VALUES // per_draw),
             prior=decodes and parts.is_proper,
-            dims=event_dims(parts.model, x) | {name: _constant_dims(name, value) for name, value in constant.items()},
-            constant_data=constant,
+            dims=event_dims(parts.model, x),
         )
     tree = tree.map_over_datasets(_renamed)
+    if constant:
+        # Not by from_pyro, where a label and a site "label" would share the names of their dimensions.
+        tree["constant_data"] = xr.Dataset({name: _constant(name, value) for name, value in constant.items()})
     if decodes:
         tree["sample_stats"] = _with_weights(tree)
     else:
@@ -172,8 +173,8 @@ def _renamed(dataset: xr.Dataset) -> xr.Dataset:
     return dataset.rename(names) if names else dataset
 
 
-def _constant_dims(name: str, value: np.ndarray) -> list[str]:
-    return ["groups", "views", f"{name}_dim_0"][: np.ndim(value)]
+def _constant(name: str, value: np.ndarray) -> tuple[list[str], np.ndarray]:
+    return ["group", "view", f"{name}_dim_0"][: np.ndim(value)], np.asarray(value)
 
 
 def _with_weights(tree: xr.DataTree) -> xr.Dataset:

@@ -16,7 +16,7 @@ from pyro_simvae.data import Augmentation, Splits, Views
 from pyro_simvae.data.arrays import VectorGroups
 from pyro_simvae.data.memory import MemorySplit
 from pyro_simvae.evaluation import bound, generation
-from pyro_simvae.evaluation.bound import bound_scores, importance_bound, importance_weights, is_continuous
+from pyro_simvae.evaluation.bound import bound_scores, importance_bound, importance_weights, is_continuous, loc_of
 from pyro_simvae.evaluation.generation import Components, frechet_score, generate, reconstruction_scores
 from pyro_simvae.guides import Exact, MeanField, SphericalMeanField
 from pyro_simvae.inference.elbo import LedgerELBO
@@ -397,3 +397,10 @@ class TestComponents:
 
     def test_no_more_than_images(self):
         assert Components(torch.rand(4, 1, 10, 10)).num_features <= 4
+
+
+def test_the_loc_of_a_mapped_distribution_is_the_mapped_loc():
+    base = dist.Normal(torch.tensor([0.5, -1.0]), 0.1).to_event(1)
+    mapped = dist.TransformedDistribution(base, [dist.transforms.ExpTransform()])
+    torch.testing.assert_close(loc_of(mapped), torch.tensor([0.5, -1.0]).exp())
+    torch.testing.assert_close(loc_of(base), torch.tensor([0.5, -1.0]))

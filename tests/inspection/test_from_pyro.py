@@ -30,6 +30,7 @@ def guide(y, noise=0.5):
 
 
 def hierarchical(y):
+    pyro.sample("shared", dist.Normal(torch.zeros(3), 1.0).to_event(1))
     with pyro.plate("school", 3, dim=-2):
         effect = pyro.sample("effect", dist.Normal(torch.zeros(2), 1.0).to_event(1))
         with pyro.plate("pupil", y.shape[1], dim=-1):
@@ -37,6 +38,7 @@ def hierarchical(y):
 
 
 def effects(y):
+    pyro.sample("shared", dist.Normal(torch.ones(3), 0.1).to_event(1))
     with pyro.plate("school", 3, dim=-2):
         pyro.sample("effect", dist.Normal(torch.ones(2), 0.1).to_event(1))
 
@@ -97,13 +99,15 @@ def test_nested_plates_name_the_dimensions(parallel):
         dims={"effect": ["part"]},
     )
     assert tree["posterior"]["effect"].dims == ("chain", "draw", "school", "part")
+    assert dict(tree["posterior"]["shared"].sizes) == {"chain": 1, "draw": 20, "shared_dim_0": 3}
+    assert dict(tree["prior"]["shared"].sizes) == {"chain": 1, "draw": 5, "shared_dim_0": 3}
     assert tree["posterior_predictive"]["y"].dims == ("chain", "draw", "school", "pupil")
     assert tree["posterior"]["school"].values.tolist() == ["a", "b", "c"]
     effect = tree["posterior"]["effect"].values
     density = dist.Normal(torch.from_numpy(effect.sum(-1, keepdims=True)), 1.0).log_prob(y)
     np.testing.assert_allclose(tree["log_likelihood"]["y"], density, rtol=1e-4)
     # ArviZ's own functions read it.
-    assert len(arviz_stats.summary(tree)) == 6
+    assert len(arviz_stats.summary(tree)) == 6 + 3
 
 
 def test_a_fit_by_svi_is_read_as_it_stands():

@@ -13,7 +13,18 @@ from pyro_simvae.inference.elbo import LedgerELBO
 from pyro_simvae.inspection.loo import leave_one_view_out
 from pyro_simvae.inspection.tree import posterior_tree, readable
 from pyro_simvae.likelihoods import Normal
-from pyro_simvae.models import VAE, Instance, LinearGaussian, Mixture, SimVAE, Spherical
+from pyro_simvae.models import (
+    VAE,
+    HeavyTails,
+    Hierarchical,
+    Instance,
+    LinearGaussian,
+    Mixture,
+    PrivateStyle,
+    Relevance,
+    SimVAE,
+    Spherical,
+)
 from pyro_simvae.networks import MLP, Linear
 
 N, J, D, P = 6, 3, 2, 5
@@ -127,6 +138,10 @@ def test_leave_one_view_out_weighs_draws_that_are_not_from_the_posterior(linear)
         (Mixture, {"num_clusters": 4}),
         (Instance, {"num_items": 7}),
         (Spherical, {}),
+        (PrivateStyle, {"content_dim": 1}),
+        (HeavyTails, {}),
+        (Hierarchical, {"num_classes": 3}),
+        (Relevance, {"num_items": 40}),
     ],
 )
 def test_every_story_has_its_sites_in_the_tree(story, options):
@@ -136,7 +151,10 @@ def test_every_story_has_its_sites_in_the_tree(story, options):
     tree = posterior_tree(pair, x, num_draws=8, num_predictive=3, group=range(10, 16), constant=constant)
     assert tree["posterior"]["z"].dims == ("chain", "draw", "group", "view", "latent")
     if "content" in tree["posterior"]:
-        assert tree["posterior"]["content"].shape == (1, 8, N, D)
+        assert tree["posterior"]["content"].shape == (1, 8, N, options.get("content_dim", D))
+    if story is Relevance:
+        assert tree["posterior"]["style_scale"].dims == ("chain", "draw", "latent")
+        return  # the weights of its groups depend on each other
     for group in ("posterior", "sample_stats", "log_likelihood", "posterior_predictive", "observed_data"):
         assert tree[group]["group"].values.tolist() == list(range(10, 16))
     assert tree["posterior_predictive"]["x"].dims == ("chain", "draw", "group", "view", "value")
