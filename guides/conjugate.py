@@ -51,7 +51,15 @@ def why_not_conjugate(model: Any) -> str | None:
     private = latent["fn"].event_shape[0] - content["fn"].event_shape[0]
     if not _is_normal(latent["fn"], F.pad(content["value"], (0, private)), model.style_scale, private):
         return "because the story's z is not Normal(content, style_scale²)"
+    if private and not _is_same(latent["fn"], latent_sites(model, content_at=2.0)["z"]["fn"], private):
+        return "because the scale of z's private dimensions depends on the content"
     return None
+
+
+def _is_same(fn: Any, other: Any, private: int) -> bool:
+    """Whether two Normals have one scale in the last `private` dimensions."""
+    scales = [each.stddev[..., -private:] for each in (fn, other)]
+    return torch.allclose(*scales)
 
 
 def _is_normal(fn: dist.TorchDistribution, loc: Tensor | float, scale: Tensor | float, private: int = 0) -> bool:

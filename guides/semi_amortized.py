@@ -54,6 +54,9 @@ class SemiAmortized(PyroModule):
         here to first order, by natural gradients and of the loc.
     """
 
+    runs_model = True
+    """Its posterior depends on the decoder: there is none under a limit, which leaves the decoder alone."""
+
     def __init__(
         self,
         model: nn.Module,

@@ -6,6 +6,7 @@ paths, and back for config.yaml.
 """
 
 import inspect
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -46,7 +47,7 @@ def words(name: str, arguments: Sequence[str]) -> list[str]:
     """The words of a command as its parser wants them: the story named, the names of components as import paths."""
     given = list(arguments)
     if name == "new":  # "from" is no name for an argument in Python
-        return ["--story" if word == "--from" else word for word in given]
+        return [re.sub("^--from(?==|$)", "--story", word) for word in given]
     if name not in KINDS:
         return given
     if name in ON_STORIES:

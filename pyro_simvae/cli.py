@@ -55,11 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (InputError, ArgumentError) as error:
         return _refuse(_one_line(error))
     except OSError as error:
-        mend = (
-            "free some space, then add --resume true"
-            if error.errno == errno.ENOSPC
-            else "choose a path that can be used"
-        )
+        then = "add --resume true" if name == "fit" else "repeat the command"
+        full = error.errno == errno.ENOSPC
+        mend = f"free some space, then {then}" if full else "choose a path that can be used"
         return _refuse(f"{error.strerror or error}: {error.filename or out}: {mend}")
     return 1 if name == "check" and result.faults else 0
 

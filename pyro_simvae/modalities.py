@@ -70,6 +70,11 @@ class Modalities:
         """In which groups a modality is present, `(N,)` bool; None for all."""
         return None if self.present is None else self.present[:, list(self.views).index(name)]
 
+    def first(self, count: int) -> "Modalities":
+        """The views of the first so many groups."""
+        views = {name: view[:count] for name, view in self.views.items()}
+        return Modalities(views, None if self.present is None else self.present[:count])
+
     def there(self, name: str) -> Tensor:
         """The views of a modality that are present, `(n, *event)`."""
         rows = self.rows(name)

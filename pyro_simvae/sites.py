@@ -21,21 +21,25 @@ def is_view(name: str) -> bool:
 class _LatentsOnly(Messenger):
     """Gives content a value, since flat content cannot be drawn, and leaves the view undrawn."""
 
-    def __init__(self, like: torch.Tensor) -> None:
+    def __init__(self, like: torch.Tensor, content_at: float) -> None:
         super().__init__()
         self.like = like
+        self.content_at = content_at
 
     def _pyro_sample(self, msg: Any) -> None:
         if msg["name"] == "content":
             shape = msg["fn"].batch_shape + msg["fn"].event_shape
-            grid = torch.linspace(-1, 1, shape.numel(), dtype=self.like.dtype, device=self.like.device)
+            at = self.content_at
+            grid = torch.linspace(-at, at, shape.numel(), dtype=self.like.dtype, device=self.like.device)
             msg["value"], msg["done"] = grid.reshape(shape), True
         elif is_view(msg["name"]):
             msg["value"], msg["done"], msg["is_observed"] = self.like.new_zeros(()), True, True
 
 
-def latent_sites(model: nn.Module, num_groups: int = 2, num_views: int = 2) -> dict[str, Any]:
+def latent_sites(model: nn.Module, num_groups: int = 2, num_views: int = 2, content_at: float = 1.0) -> dict[str, Any]:
     """The story's unobserved sample sites by name, as Pyro traces them, for so many groups and views.
+
+    Content is set to numbers from -`content_at` to `content_at`.
 
     Raises:
         InputError: the story lacks the site "z" or "x".
@@ -47,7 +51,7 @@ def latent_sites(model: nn.Module, num_groups: int = 2, num_views: int = 2) -> d
         torch.no_grad(),
         local_params(model),
         poutine.block(),  # a handler that asks may itself run inside a traced program
-        _LatentsOnly(like),
+        _LatentsOnly(like, content_at),
     ):
         try:
             trace = poutine.trace(model).get_trace(num_groups=num_groups, num_views=num_views)

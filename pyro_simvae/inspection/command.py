@@ -1,5 +1,6 @@
 """The commands `inspect` and `explore`."""
 
+import functools
 import json
 import math
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from pyro_simvae.data import Split
     from pyro_simvae.fitted import Run
+    from pyro_simvae.inspection.diagnosis import Diagnosis
     from pyro_simvae.inspection.groups import Groups
 
 AT_ONCE = 500
@@ -72,7 +74,7 @@ def inspect(
     from pyro_simvae.inspection.store import read
     from pyro_simvae.inspection.summary import print_summary
 
-    count("num_draws", num_draws)
+    count("num_draws", num_draws, least=2)
     console, fitted = Console(soft_wrap=True), open_run(Path(run))
     folder = _folder(out, fitted.folder / "inspection")
     items = _items(fitted, data, split)
@@ -80,18 +82,17 @@ def inspect(
     num_views = fitted.config.training.num_views
     console.print(f"{folder}: {len(index)} groups of {num_views} views, {num_draws} draws each", highlight=False)
     path = folder / ("posterior.nc" if store == "netcdf" else "posterior.zarr")
-    rows = _write_tree(fitted, items, index, path, num_draws, densities, seed, console)
+    rows, few = _write_tree(fitted, items, index, path, num_draws, densities, seed, console)
     rows.to_csv(folder / "images.csv")
     summary: dict[str, Any] = {"split": split, "groups": len(index), "draws": num_draws} | summary_of(rows)
-    few = _groups(fitted, items, index[:AT_ONCE], seed)
 
     def say(line: str) -> None:
         console.print(line, highlight=False)
 
     diagnosis = diagnose(fitted.experiment.pair, few, num_views, seed, say, densities)
     summary |= diagnosis.summary
-    if nuts and diagnosis.refined is not None:
-        summary["nuts"] = [_nuts(fitted, few, at, seed, console) for at in range(min(nuts, len(few.positions)))]
+    if nuts:
+        summary["nuts"] = _nuts(fitted, few, nuts, seed, diagnosis, console)
     say("drawing ...")
     with read(path) as tree:
         lines = draw_inspection(fitted, few, tree, rows, diagnosis, folder / "figures")
@@ -139,6 +140,7 @@ def explore(
     fitted = open_run(Path(run))
     items = _items(fitted, None, split)
     index = chosen(items, num_images)
+    count("num_draws", num_draws, least=2)
     with _progress(console) as bar:
         task = bar.add_task("posteriors", total=len(index))
         points = points_of(fitted, items, index, num_draws, seed, lambda count: bar.advance(task, count))
@@ -161,8 +163,9 @@ def _folder(out: str | None, default: Path) -> Path:
 
 
 def _items(fitted: "Run", data: Spec | None, split: str) -> "Split":
-    """The split to look at, on the device of the pair."""
+    """The split to look at; it and the pair go to the device of the run's hardware."""
     from pyro_simvae import components
+    from pyro_simvae.inference.hardware import fabric_of
 
     splits = fitted.experiment.splits if data is None else components.build("data", data).load()
     names = splits._fields
@@ -172,7 +175,9 @@ def _items(fitted: "Run", data: Spec | None, split: str) -> "Split":
     expected, shape = fitted.experiment.splits.train.event_shape, found.event_shape
     if shape != expected:
         raise InputError(f"the images are {shape}, those of the run {expected}: give images of the run's shape")
-    return found
+    device = fabric_of(fitted.config.hardware).device
+    fitted.experiment.pair.to(device)
+    return found.to(device)
 
 
 def _write_tree(
@@ -184,27 +189,31 @@ def _write_tree(
     densities: bool,
     seed: int,
     console: Console,
-) -> "pd.DataFrame":
-    """Writes the tree, in parts where it is a Zarr store, and gives the table of its groups."""
+) -> tuple["pd.DataFrame", "Groups"]:
+    """Writes the tree, in parts where it is a Zarr store. Gives the table of its groups, and the first of these."""
     import pandas as pd
 
     from pyro_simvae.inspection.diagnosis import table
     from pyro_simvae.inspection.store import stream_zarr, write_netcdf
     from pyro_simvae.inspection.tree import posterior_tree
 
-    tables = []
+    tables: list[Any] = []
+    first: list[Any] = []
 
     def trees(size: int) -> Iterator["xr.DataTree"]:
         with _progress(console) as bar:
             task = bar.add_task("posterior", total=len(index))
-            for part in index.split(size):
-                groups = _groups(fitted, items, part, seed)
+            for start, part in zip(range(0, len(index), size), index.split(size), strict=True):
+                # Parts have seeds of their own, lest their views and draws be the same.
+                groups = _groups(fitted, items, part, seed + start)
+                if not first:
+                    first.append(groups.first(AT_ONCE))
                 tree = posterior_tree(
                     fitted.experiment.pair,
                     groups.x,
                     num_draws=num_draws,
                     num_predictive=min(NUM_PREDICTIVE, num_draws),
-                    seed=seed,
+                    seed=seed + start,
                     group=part.tolist(),
                     constant=groups.known,
                     densities=densities,
@@ -220,7 +229,7 @@ def _write_tree(
         for tree in trees(len(index)):
             path.parent.mkdir(parents=True, exist_ok=True)
             write_netcdf(tree, path)
-    return pd.concat(tables)
+    return pd.concat(tables), first[0]
 
 
 def _groups(fitted: "Run", items: "Split", index: "Tensor", seed: int) -> "Groups":
@@ -230,14 +239,26 @@ def _groups(fitted: "Run", items: "Split", index: "Tensor", seed: int) -> "Group
     return groups_of(items, experiment.views, index, config.training.num_views, seed, experiment.pair.observes)
 
 
-def _nuts(fitted: "Run", groups: "Groups", at: int, seed: int, console: Console) -> dict[str, Any]:
+def _nuts(
+    fitted: "Run", groups: "Groups", most: int, seed: int, diagnosis: "Diagnosis", console: Console
+) -> list[dict[str, Any]]:
+    """What NUTS finds of the first so many groups; why not goes to what the diagnosis left out."""
     from pyro_simvae.inspection.diagnosis import CHAINS, NUM_DRAWS, WARMUP, run_nuts
 
-    position = int(groups.positions[at])
+    if not diagnosis.weighs:
+        diagnosis.left_out.append("NUTS: for the same reason")
+        return []
+    found = []
     with _progress(console) as bar:
-        task = bar.add_task(f"NUTS, image {position}", total=CHAINS * (NUM_DRAWS + WARMUP))
-        found, _ = run_nuts(fitted.experiment.pair, groups, at, seed, lambda: bar.advance(task))
-    return {"image": position} | found
+        for at, position in enumerate(groups.positions[:most].tolist()):
+            task = bar.add_task(f"NUTS, image {position}", total=CHAINS * (NUM_DRAWS + WARMUP))
+            try:
+                values, _ = run_nuts(fitted.experiment.pair, groups, at, seed, functools.partial(bar.advance, task))
+            except InputError as error:
+                diagnosis.left_out.append(f"NUTS: {error}")
+                break
+            found.append({"image": position} | values)
+    return found
 
 
 def _plain(values: Any) -> Any:

@@ -11,9 +11,11 @@ import torch
 from pyro import poutine
 from pyro.distributions import constraints
 from pyro.poutine.messenger import Messenger
+from pyro.poutine.util import site_is_subsample
 from torch import Tensor, nn
 
 from pyro_simvae.errors import InputError
+from pyro_simvae.evaluation.bound import loc_of
 from pyro_simvae.evaluation.representations import evaluating
 from pyro_simvae.inference import rng
 from pyro_simvae.local_params import local_params
@@ -21,7 +23,7 @@ from pyro_simvae.sites import is_view, latent_sites
 
 
 def decode(model: nn.Module, z: np.ndarray, content: np.ndarray | None = None) -> np.ndarray:
-    """The mean of p(x | z).
+    """The mean of p(x | z). Latent sites of the story besides z and content are at the centre of their prior.
 
     Args:
         model: a story with a site "x".
@@ -62,7 +64,7 @@ def latent_mean(model: nn.Module, content: np.ndarray) -> np.ndarray:
     flat = _of_groups(model, content)
     with torch.no_grad(), local_params(model), evaluating(model):
         site = _run(model, {"content": flat}, len(flat), 2, seed=0)["z"]
-        mean: Tensor = site["fn"].mean[:, 0]
+        mean: Tensor = _centre(site["fn"])[:, 0]
     return mean.cpu().numpy().reshape(*content.shape[:-1], mean.shape[-1])
 
 
@@ -84,7 +86,7 @@ def draw_given_content(
     flat = _of_groups(model, content)
     others = {name: _tensor(model, value) for name, value in (given or {}).items()}
     with torch.no_grad(), local_params(model), evaluating(model):
-        z: Tensor = _run(model, {**others, "content": flat}, len(flat), num_draws, seed)["z"]["value"]
+        z: Tensor = _run(model, {**others, "content": flat}, len(flat), num_draws, seed, draw=True)["z"]["value"]
     return z.cpu().numpy().reshape(*content.shape[:-1], num_draws, z.shape[-1])
 
 
@@ -103,20 +105,37 @@ def _tensor(model: nn.Module, values: np.ndarray) -> Tensor:
     return torch.as_tensor(np.array(values), dtype=like.dtype, device=like.device)
 
 
-def _run(model: nn.Module, given: Mapping[str, Tensor], num_groups: int, num_views: int, seed: int) -> dict[str, Any]:
-    with rng.isolated(seed), _Given(given):
+def _run(
+    model: nn.Module, given: Mapping[str, Tensor], num_groups: int, num_views: int, seed: int, draw: bool = False
+) -> dict[str, Any]:
+    with rng.isolated(seed), _Given(given, draw):
         nodes: Any = poutine.trace(model).get_trace(num_groups=num_groups, num_views=num_views).nodes
     return {name: site for name, site in nodes.items() if site["type"] == "sample"}
 
 
-class _Given(Messenger):
-    """Sets sites to values, and leaves views undrawn. Content that is not given is zero: flat content has no draws."""
+def _centre(fn: Any) -> Tensor:
+    """The mean of a distribution; its loc where there is no mean, as for heavy tails."""
+    mean: Tensor = loc_of(fn)
+    inner = fn
+    while isinstance(inner, torch.distributions.Independent):
+        inner = inner.base_dist
+    return torch.where(mean.isnan(), inner.loc, mean) if hasattr(inner, "loc") else mean
 
-    def __init__(self, values: Mapping[str, Tensor]) -> None:
+
+class _Given(Messenger):
+    """Sets sites to values, and leaves views undrawn; others are drawn, or set to their centre.
+
+    Content that is not given is zero: flat content has neither.
+    """
+
+    def __init__(self, values: Mapping[str, Tensor], draw: bool) -> None:
         super().__init__()
         self.values = values
+        self.draw = draw
 
     def _pyro_sample(self, msg: Any) -> None:
+        if site_is_subsample(msg) or (msg["is_observed"] and not is_view(msg["name"])):
+            return
         if msg["name"] in self.values:
             msg["value"], msg["done"] = self.values[msg["name"]], True
         elif msg["name"] == "content":
@@ -124,3 +143,5 @@ class _Given(Messenger):
             msg["value"], msg["done"] = like.new_zeros(msg["fn"].batch_shape + msg["fn"].event_shape), True
         elif is_view(msg["name"]):
             msg["value"], msg["done"], msg["is_observed"] = torch.zeros(()), True, True
+        elif not self.draw and not msg["fn"].support.is_discrete:
+            msg["value"], msg["done"] = _centre(msg["fn"]), True

@@ -44,6 +44,7 @@ class Diagnosis(NamedTuple):
         calibration: None where left out.
         checks: see `predictive_checks.check`; None where left out.
         left_out: a line each, with the reason.
+        weighs: whether the guide was weighed against the story.
     """
 
     summary: dict[str, Any]
@@ -52,6 +53,7 @@ class Diagnosis(NamedTuple):
     calibration: Calibration | None
     checks: xr.Dataset | None
     left_out: list[str]
+    weighs: bool = False
 
 
 def table(tree: xr.DataTree) -> pd.DataFrame:
@@ -113,12 +115,14 @@ def diagnose(
     refined, at = None, spaced(len(groups.x), MOST_REFINED)
     say(f"refining the guide for {len(at)} groups ...")
     try:
+        if own is not pair:
+            raise InputError("under a limit with 0 < t < 1 the draws have no parameters of their own to refine")
         refined = refine(own, groups.x[at], steps=STEPS, seed=seed, **_rows(groups.observed, at))
         summary["amortization_gap"] = _mean(refined.gap.numpy(force=True))
         weights = weights_of(LedgerELBO(own.model, refined.guide), groups.x[at], DRAWS, **_rows(groups.observed, at))
         summary["refined"] = {
             "k_hat": shares_of(pareto_k(weights).numpy()),
-            "iwae_gap": _mean(iwae_gap(weights).numpy()),
+            "iwae_gap": _mean(iwae_gap(weights).numpy(force=True)),
         }
     except InputError as error:
         left_out.append(f"amortization gap: {error}")
@@ -143,7 +147,7 @@ def diagnose(
     checks = predictive_checks.check(x.numpy(force=True), replicated)
     overall = checks["overall"].to_series()
     summary["predictive_checks"] = {str(name): float(p) for name, p in overall.items()}
-    return Diagnosis(summary, refined, at, calibration, checks, left_out)
+    return Diagnosis(summary, refined, at, calibration, checks, left_out, weighs=True)
 
 
 def run_nuts(
@@ -153,22 +157,29 @@ def run_nuts(
 
     Returns:
         Plain values: log_evidence and its relative error; approximation_gap, log_evidence less the ELBO of the refined
-        guide; amortization_gap, that ELBO less the guide's; by site "moved", the root mean square distance of the
-        guide's means from the exact ones in exact posterior scales, and "scale_ratio", the guide's scale by the exact
-        one, geometric mean; divergences, r_hat, ess, and trouble: None, or why not to trust all this. And the draws.
+        guide, and amortization_gap, that ELBO less the guide's (neither where the guide has nothing to refine); by site
+        "moved", the root mean square distance of the guide's means from the exact ones in exact posterior scales, and
+        "scale_ratio", the guide's scale by the exact one, geometric mean; divergences, r_hat, ess, and trouble:
+        None, or why not to trust all this. And the draws.
     """
     own = own_densities(pair)
     assert isinstance(groups.x, Tensor)
     x, observed = groups.x[at : at + 1], _rows(groups.observed, [at])
     draws = sample_posterior(own, x, NUM_DRAWS, WARMUP, CHAINS, seed=seed, progress=progress, **observed)
     evidence = log_evidence(own, x, draws, seed=seed, **observed)
-    refined = refine(own, x, steps=STEPS, seed=seed, **observed)
+    try:
+        refined = refine(own, x, steps=STEPS, seed=seed, **observed)
+        gaps = {
+            "approximation_gap": evidence.log_evidence - float(refined.refined_elbo),
+            "amortization_gap": float(refined.gap),
+        }
+    except InputError:  # a flow, say, has no parameters of one group
+        gaps = {}
     by_guide: Any = posterior_tree(pair, x, num_draws=1000, densities=False, seed=seed, **observed)["posterior"]
     found: dict[str, Any] = {
         "log_evidence": evidence.log_evidence,
         "relative_error": evidence.relative_error,
-        "approximation_gap": evidence.log_evidence - float(refined.refined_elbo),
-        "amortization_gap": float(refined.gap),
+        **gaps,
         "divergences": int(draws.diverging.sum()),
         "at_max_tree_depth": draws.at_max_tree_depth,
         "r_hat": draws.r_hat,

@@ -29,7 +29,7 @@ class WithDiscrete(nn.Module):
         model: the story, which has one discrete site a group that reaches the view through the latents only.
 
     Raises:
-        InputError: several discrete sites.
+        InputError: several discrete sites, or one that is no Categorical.
     """
 
     def __init__(self, guide: nn.Module, model: nn.Module) -> None:
@@ -38,6 +38,12 @@ class WithDiscrete(nn.Module):
         if len(names) != 1:
             raise InputError(f"the story has the discrete sites {', '.join(names)}: only one can be drawn")
         (self.name,) = names
+        fn = latent_sites(model)[self.name]["fn"]
+        if not isinstance(fn, torch.distributions.Categorical):
+            raise InputError(
+                f"the story's discrete site {self.name!r} is a {type(fn).__name__}, and only a Categorical can be "
+                "drawn from its posterior: write it as one"
+            )
         self.guide = guide
         self._story = (model,)
 

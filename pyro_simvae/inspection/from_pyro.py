@@ -58,7 +58,8 @@ def from_pyro(
         posterior               latent sites from the guide, deterministic sites of the model
         posterior_predictive    observed sites anew, given the first `num_predictive` draws
         log_likelihood          log p(observed | latents), nats, one for each element of the plates
-        sample_stats            log_p_SITE and log_q_SITE of each latent site; lp = Σ log p of all sites, lq = Σ log q
+        sample_stats            log_p_SITE and log_q_SITE of each latent site; lp = Σ log p of all sites, lq = Σ log q.
+                                An autoguide draws from sites of its own, whose densities are in lq alone
         prior, prior_predictive `num_predictive` draws of the model alone
         observed_data, constant_data
 
@@ -77,8 +78,8 @@ def from_pyro(
         constant_data: other arrays that belong to the observations; `dims` names their dimensions.
 
     Raises:
-        InputError: a latent site that the guide lacks, a number of draws that is not positive, or draws of different
-            shapes.
+        InputError: a latent site that the guide lacks, a plate that is subsampled, a number of draws that is not
+            positive, or draws of different shapes.
     """
     if num_draws < 1:
         raise InputError(f"num_draws is {num_draws}: give 1 or more")
@@ -126,15 +127,22 @@ class _Runner:
             drawn = self._run(guide, 1)
             traced = drawn, self._run(model, 1, _Given({name: site["value"] for name, site in drawn.items()}))
         frames = [frame for sites in traced for site in sites.values() for frame in site["cond_indep_stack"]]
+        for frame in frames:
+            if frame.full_size is not None and frame.full_size != frame.size:
+                raise InputError(
+                    f"the plate {frame.name!r} takes {frame.size} of {frame.full_size} anew in every run: call the "
+                    "programs with whole plates"
+                )
         self.num_plates = max((-frame.dim for frame in frames if frame.vectorized), default=0)
         self.parallel = parallel
-        latents = [name for name, site in traced[1].items() if not site["is_observed"]]
+        own = {name: site for name, site in traced[1].items() if not site["infer"].get("is_auxiliary")}
+        latents = [name for name, site in own.items() if not site["is_observed"]]
         if missing := [name for name in latents if name not in traced[0]]:
             raise InputError(f"the guide lacks the model's site {missing[0]!r}: sample it in the guide, or sum it out")
         self.latents = latents
         # What is deterministic has no batch shape of its own: all that is no plate of a single run is its event.
         self.events = {name: _event_dims(site) for name, site in traced[1].items() if _made(site)}
-        observed = {name: site for name, site in traced[1].items() if site["is_observed"] and not _made(site)}
+        observed = {name: site for name, site in own.items() if site["is_observed"] and not _made(site)}
         self.observed = {
             name: self._variable(name, site, site["value"], draws=False) for name, site in observed.items()
         }
@@ -148,19 +156,20 @@ class _Runner:
         totals = {name: torch.zeros(count, dtype=torch.float64) for name in ("lp", "lq")}
         for kind, sites in (("q", guide), ("p", model)):
             for name, site in sites.items():
-                if _made(site) and kind == "p":
-                    found["posterior"][name] = self._variable(name, site, site["value"])
-                elif name in self.latents or name in self.observed:
-                    log_prob = site["fn"].log_prob(site["value"], *site["args"], **site["kwargs"])
-                    pointwise = scale_and_mask(log_prob, 1.0, site["mask"])
-                    where = (
-                        ("log_likelihood", name) if name in self.observed else ("sample_stats", f"log_{kind}_{name}")
-                    )
-                    found[where[0]][where[1]] = self._arranged(name, site, pointwise, 0, [])
-                    scaled = self._arranged(name, site, scale_and_mask(log_prob, site["scale"], site["mask"]), 0, [])
-                    totals[f"l{kind}"] += scaled.values.double().reshape(count, -1).sum(1).cpu()
-                if kind == "q" and name in self.latents:
-                    found["posterior"][name] = self._variable(name, site, site["value"])
+                if _made(site):
+                    if kind == "p":
+                        found["posterior"][name] = self._variable(name, site, site["value"])
+                    continue
+                log_prob = site["fn"].log_prob(site["value"], *site["args"], **site["kwargs"])
+                scaled = self._arranged(name, site, scale_and_mask(log_prob, site["scale"], site["mask"]), 0, [])
+                totals[f"l{kind}"] += scaled.values.double().reshape(len(scaled.values), -1).sum(1).cpu()
+                pointwise = self._arranged(name, site, scale_and_mask(log_prob, 1.0, site["mask"]), 0, [])
+                if name in self.observed:
+                    found["log_likelihood"][name] = pointwise
+                elif name in self.latents:
+                    found["sample_stats"][f"log_{kind}_{name}"] = pointwise
+                    if kind == "q":
+                        found["posterior"][name] = self._variable(name, site, site["value"])
         found["sample_stats"] |= {name: Variable(total, []) for name, total in totals.items()}
         if predictive > 0:
             first = {name: value[:predictive] if self.parallel else value for name, value in replayed.values.items()}
@@ -173,7 +182,8 @@ class _Runner:
     def prior(self, count: int) -> dict[str, dict[str, Variable]]:
         """`count` draws of the model alone."""
         sites = self._run(self.model, count, _Given({}, anew=self.observed))
-        drawn = {name: self._variable(name, site, site["value"]) for name, site in sites.items()}
+        named = {*self.latents, *self.observed, *self.events}
+        drawn = {name: self._variable(name, site, site["value"]) for name, site in sites.items() if name in named}
         groups = {"prior_predictive": self.observed, "prior": set(drawn) - set(self.observed)}
         return {group: {name: drawn[name] for name in drawn if name in names} for group, names in groups.items()}
 
@@ -184,11 +194,7 @@ class _Runner:
         together: Any = pyro.plate(DRAWS, count, dim=-1 - self.num_plates) if self.parallel else nullcontext()
         with together, given or nullcontext():
             nodes: Any = poutine.trace(program).get_trace(*self.args, **self.kwargs).nodes
-        return {
-            name: site
-            for name, site in nodes.items()
-            if site["type"] == "sample" and not site_is_subsample(site) and not site["infer"].get("is_auxiliary")
-        }
+        return {name: site for name, site in nodes.items() if site["type"] == "sample" and not site_is_subsample(site)}
 
     def _variable(self, name: str, site: dict[str, Any], value: Tensor, draws: bool = True) -> Variable:
         """The value of a site as `(S, *plates, *event)`."""

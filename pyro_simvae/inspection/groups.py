@@ -28,6 +28,12 @@ class Groups(NamedTuple):
     known: dict[str, np.ndarray]
     observed: dict[str, Tensor]
 
+    def first(self, count: int) -> "Groups":
+        """The first so many."""
+        x = self.x[:count] if isinstance(self.x, Tensor) else self.x.first(count)
+        known, observed = ({n: v[:count] for n, v in part.items()} for part in (self.known, self.observed))
+        return Groups(x, self.positions[:count], known, observed)  # type: ignore[arg-type]  # one loop over two kinds
+
 
 def chosen(split: Split, count: int, positions: Sequence[int] | None = None) -> Tensor:
     """The positions given, or those of so many items, evenly spaced; of all, if the split has no more. `(N,)`.
@@ -56,7 +62,7 @@ def groups_of(
         index: positions in the split.
         num_views: J.
         seed: of the views.
-        observes: of "labels" and "index", what the pair asks for.
+        observes: what the pair asks for; labels are given where the data has them.
     """
     with rng.isolated(seed):
         (batch,) = split.batches(index, len(index), num_views)

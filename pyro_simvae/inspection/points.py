@@ -46,8 +46,10 @@ def points_of(run: Run, items: Split, index: Tensor, num_draws: int, seed: int, 
     parts = readable(pair)
     arrays: dict[str, list[np.ndarray]] = {}
     tables: list[pd.DataFrame] = []
-    for part in index.split(AT_ONCE):
-        groups = groups_of(items, run.experiment.views, part, config.training.num_views, seed, pair.observes)
+    for start, part in zip(range(0, len(index), AT_ONCE), index.split(AT_ONCE), strict=True):
+        # Parts have seeds of their own, lest their views and draws be the same.
+        views, at = run.experiment.views, seed + start
+        groups = groups_of(items, views, part, config.training.num_views, at, pair.observes)
         assert isinstance(groups.x, Tensor)
         observed: dict[str, Any] = groups.observed
         tree = posterior_tree(
@@ -55,7 +57,7 @@ def points_of(run: Run, items: Split, index: Tensor, num_draws: int, seed: int, 
             groups.x,
             num_draws=num_draws,
             num_predictive=0,
-            seed=seed,
+            seed=at,
             group=part.tolist(),
             constant=groups.known,
             **observed,

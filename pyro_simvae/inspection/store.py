@@ -1,5 +1,6 @@
 """Trees on disk: NetCDF for what fits into memory, Zarr group by group for what does not."""
 
+import shutil
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -17,12 +18,13 @@ def write_netcdf(tree: xr.DataTree, path: Path) -> None:
         tree.to_netcdf(temporary, engine="h5netcdf")
 
 
-def read(path: Path) -> xr.DataTree:
+def read(path: Path | str) -> xr.DataTree:
     """The tree in a .nc file or a .zarr folder; of Zarr, what is asked for is read when it is.
 
     Raises:
         InputError: there is no such file.
     """
+    path = Path(path)
     if not path.exists():
         raise InputError(f"there is no {path}: write it with pyro-simvae inspect RUN")
     if path.suffix == ".zarr":
@@ -35,35 +37,36 @@ def stream_zarr(trees: Iterable[xr.DataTree], path: Path) -> None:
 
     Args:
         trees: of `posterior_tree`, of different groups and otherwise alike.
-        path: a folder that does not exist yet.
+        path: a folder; it holds the old store or the new one, never a part.
 
     Raises:
-        InputError: the path exists; draws of a site that all groups share, which would differ between trees.
+        InputError: draws of a site that all groups share, which would differ between trees.
     """
-    if path.exists():
-        raise InputError(f"{path} exists: choose another path")
-    with _quiet():
-        for tree in trees:
-            for name, node in tree.children.items():
-                dataset = node.to_dataset()
-                shared = [str(v) for v in dataset.data_vars if "group" not in dataset[v].dims]
-                if shared:
-                    raise InputError(
-                        f"all groups share {shared[0]!r}, whose draws would differ from one part of the store to the "
-                        "next: write fewer images, as NetCDF"
-                    )
-                if (path / name).exists():
-                    dataset.to_zarr(path, group=name, append_dim="group", consolidated=False)
-                else:
-                    chunks = {v: dataset[v].shape for v in dataset.data_vars}
-                    encoding = {str(v): {"chunks": shape} for v, shape in chunks.items()}
-                    dataset.to_zarr(path, group=name, mode="w", encoding=encoding, consolidated=False)
+    temporary = path.with_name(f".{path.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        with _quiet():
+            for tree in trees:
+                for name, node in tree.children.items():
+                    _append(node.to_dataset(), temporary, name)
+        shutil.rmtree(path, ignore_errors=True)
+        temporary.replace(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
-def batches(count: int, size: int) -> Iterator[range]:
-    """The positions 0, ..., count - 1 in parts of `size`, the last of which may be smaller."""
-    for start in range(0, count, size):
-        yield range(start, min(start + size, count))
+def _append(dataset: xr.Dataset, path: Path, group: str) -> None:
+    shared = [str(name) for name in dataset.data_vars if "group" not in dataset[name].dims]
+    if shared:
+        raise InputError(
+            f"all groups share {shared[0]!r}, whose draws would differ from one part of the store to the next: write "
+            "fewer images, as NetCDF"
+        )
+    if (path / group).exists():
+        dataset.to_zarr(path, group=group, append_dim="group", consolidated=False)
+    else:
+        encoding = {str(name): {"chunks": dataset[name].shape} for name in dataset.data_vars}
+        dataset.to_zarr(path, group=group, mode="w", encoding=encoding, consolidated=False)
 
 
 @contextmanager

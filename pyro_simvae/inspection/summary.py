@@ -6,6 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+GAPS = ("approximation", "amortization")
 MEANS = {
     "elbo": ("ELBO", "nats a group"),
     "iwae_gap": ("IWAE gap", "what more draws gain over the ELBO, nats a group"),
@@ -45,8 +46,8 @@ def print_summary(summary: Mapping[str, Any], console: Console) -> None:
     for found in summary.get("nuts", []):
         console.print(
             f"NUTS, image {found['image']}: log p(x) {found['log_evidence']:.2f} (relative error of p(x) "
-            f"{found['relative_error']:.2f}), approximation gap {found['approximation_gap']:.2f}, amortization gap "
-            f"{found['amortization_gap']:.2f}",
+            f"{found['relative_error']:.2f})"
+            + "".join(f", {name} gap {found[f'{name}_gap']:.2f}" for name in GAPS if f"{name}_gap" in found),
             highlight=False,
         )
         if found["trouble"]:

@@ -60,7 +60,7 @@ def readable(pair: LedgerELBO) -> Readable:
             "likelihood, predictive draws, prior and all that weighs the guide against the story: the run was fitted "
             "under a limit at t = 1, which leaves the decoder untrained and makes the posterior a point"
         )
-    if enumerated_sites(model):
+    if enumerated_sites(model) and "labels" not in observed_arguments(model):
         guide = WithDiscrete(guide, model)
     found = Readable(model, guide, decodes, left_out)
     if decodes and not found.is_proper:
@@ -88,7 +88,7 @@ def posterior_tree(
         log_likelihood        x (chain, draw, group, view), nats
         posterior_predictive, prior, prior_predictive     `num_predictive` draws
         observed_data         x (group, view, channel, height, width), or (group, view, value)
-        constant_data         what was given
+        constant_data         what was given; where modalities are missing, "present" (group, view): their z is NaN
 
     `arviz_stats.loo` reads log_likelihood as if the draws were from the exact posterior; `leave_one_view_out` weighs
     them. Of a pair under a limit at t = 1 there are the point's z, the draws of content given z, and the data.
@@ -123,6 +123,9 @@ def posterior_tree(
             dims=event_dims(parts.model, x),
         )
     tree = tree.map_over_datasets(_renamed)
+    there = present(x)
+    if there is not None:
+        constant = {**(constant or {}), "present": there.cpu().numpy()}
     if constant:
         # Not by from_pyro, where a label and a site "label" would share the names of their dimensions.
         tree["constant_data"] = xr.Dataset({name: _constant(name, value) for name, value in constant.items()})
@@ -135,6 +138,10 @@ def posterior_tree(
         lead = ["group"] if isinstance(x, Modalities) else ["group", "view"]
         views = {name: ([*lead, *dims[name]], view.cpu().numpy()) for name, view in seen.items()}
         tree["observed_data"] = xr.Dataset(views)
+    if there is not None:
+        posterior = tree["posterior"].to_dataset()
+        missing = ~tree["constant_data"]["present"]
+        tree["posterior"] = posterior.assign(z=posterior["z"].where(~missing))
     if group is not None:
         tree = tree.map_over_datasets(lambda ds: ds.assign_coords(group=list(group)) if "group" in ds.dims else ds)
     return tree

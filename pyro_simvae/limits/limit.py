@@ -216,8 +216,13 @@ class Limit(nn.Module, ABC):
         """The limit's pair. The limit that it runs is a copy, with the state that this one does not have yet.
 
         Raises:
-            InputError: a story that cannot support the limit.
+            InputError: a story that cannot support the limit, or a guide that runs the story.
         """
+        if getattr(guide, "runs_model", False):
+            raise InputError(
+                f"the guide {type(guide).__name__} runs the decoder, which a limit leaves untrained: "
+                "use --guide mean_field"
+            )
         limit = copy.deepcopy(self)
         limit.build(latent_sites(model)["z"]["fn"].event_shape[0])
         limit.to(next(model.parameters(), torch.zeros(())))

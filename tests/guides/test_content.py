@@ -6,8 +6,10 @@ import torch
 from pyro import distributions as dist
 from pyro.nn import PyroModule, PyroParam
 from torch.distributions import constraints
+from torch.nn import functional as F
 
 from pyro_simvae import conjugate
+from pyro_simvae.distributions import Gaussian
 from pyro_simvae.errors import InputError
 from pyro_simvae.guides import AmortizedContent, ConjugateContent, MeanField, PointContent
 from pyro_simvae.guides.conjugate import why_not_conjugate
@@ -176,3 +178,18 @@ def test_making_a_guide_leaves_the_parameter_store_and_the_generators_alone():
     MeanField(model, encoder, content="point")
     assert torch.equal(torch.get_rng_state(), state)
     assert not list(pyro.get_param_store().keys())
+
+
+class Entangled(PrivateStyle):
+    """The scale of the private dimensions depends on the content."""
+
+    def latent(self, content):
+        loc = F.pad(content, self.private)
+        scale = torch.cat([self.style_scale.expand_as(content), content.abs()[..., :1] + 0.1], -1)
+        return Gaussian(*torch.broadcast_tensors(loc, scale))
+
+
+def test_private_dimensions_must_not_depend_on_content():
+    likelihood = Normal(MLP([4]).decoder((5,), 2))
+    assert why_not_conjugate(PrivateStyle(likelihood, 2, content_dim=1)) is None
+    assert "private dimensions depends on the content" in why_not_conjugate(Entangled(likelihood, 2, content_dim=1))

@@ -59,6 +59,46 @@ def test_zarr_holds_what_netcdf_holds(run, tmp_path, monkeypatch):
     np.testing.assert_array_equal(parts["posterior"]["group"], whole["posterior"]["group"])
 
 
+def test_figures_and_diagnoses_are_of_the_views_of_the_tree(run, monkeypatch):
+    seen = {}
+
+    def record(fitted, groups, tree, rows, diagnosis, folder):
+        seen["views"] = groups.x.numpy(), tree["observed_data"]["x"].values
+        return []
+
+    monkeypatch.setattr("pyro_simvae.inspection.command.AT_ONCE", 3)
+    monkeypatch.setattr("pyro_simvae.inspection.posterior_figures.draw_inspection", record)
+    for store in ("netcdf", "zarr"):
+        commands.inspect(str(run), num_images=6, num_draws=25, store=store)
+        few, of_tree = seen["views"]
+        assert len(few) == 3
+        np.testing.assert_array_equal(few, of_tree[:3])
+    # The parts of the store have views of their own.
+    boxes = read(run / "inspection" / "posterior.zarr")["constant_data"]["crop_box"].values
+    assert (boxes[:3] != boxes[3:]).any()
+
+
+def test_what_nuts_cannot_do_is_said(fit_images, monkeypatch):
+    monkeypatch.setattr("pyro_simvae.inspection.diagnosis.WARMUP", 10)
+    monkeypatch.setattr("pyro_simvae.inspection.diagnosis.NUM_DRAWS", 10)
+    limit = commands.inspect(str(fit_images(limit="simclr")), num_images=3, num_draws=25, nuts=1)
+    assert inspected(limit)["nuts"] == []
+    assert "NUTS: for the same reason" in inspected(limit)["left_out"]
+    flow = commands.inspect(str(fit_images(out="flow", guide="flow")), num_images=3, num_draws=25, nuts=1)
+    (found,) = inspected(flow)["nuts"]
+    assert "approximation_gap" not in found
+    assert math.isfinite(found["log_evidence"])
+    half = fit_images(out="half", limit={"class_path": "simclr", "init_args": {"t": 0.5}})
+    folder = commands.inspect(str(half), num_images=3, num_draws=25)
+    assert any("under a limit with 0 < t < 1" in line for line in inspected(folder)["left_out"])
+
+
+def test_heavy_tails_without_a_mean_are_drawn(fit_images):
+    run = fit_images(model={"class_path": "heavy_tails", "init_args": {"degrees_of_freedom": 1.0}})
+    folder = commands.inspect(str(run), num_images=3, num_draws=25)
+    assert (folder / "figures" / "ellipses.png").exists()
+
+
 def test_chosen_images_and_nuts(run, monkeypatch):
     monkeypatch.setattr("pyro_simvae.inspection.diagnosis.WARMUP", 20)
     monkeypatch.setattr("pyro_simvae.inspection.diagnosis.NUM_DRAWS", 20)
@@ -130,7 +170,7 @@ def test_explore_writes_a_page(run):
         ({"images": [3, 99]}, "give positions from 0 to"),
         ({"images": []}, "give positions from 0 to"),
         ({"num_images": 0}, "num_images is 0: give 1 or more"),
-        ({"num_draws": 0}, "num_draws is 0"),
+        ({"num_draws": 1}, "num_draws is 1: give a whole number, 2 or more"),
         ({"split": "tset"}, "unknown split 'tset': did you mean test"),
         ({"data": "digits"}, r"the images are \(1, 8, 8\), those of the run \(1, 6, 6\)"),
     ],

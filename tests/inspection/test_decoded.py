@@ -9,6 +9,7 @@ import torch
 from pyro import distributions as dist
 from torch import nn
 
+from pyro_simvae.checks import plate_sizes
 from pyro_simvae.errors import InputError
 from pyro_simvae.inference import rng
 from pyro_simvae.inspection.decoded import decode, draw_given_content, latent_mean
@@ -157,3 +158,23 @@ def test_stories_that_cannot_be_asked():
     several = Multimodal({"image": likelihood(), "text": likelihood()}, D).double()
     with pytest.raises(InputError, match="Multimodal has no site 'x'"):
         decode(several, content)
+
+
+class Brightness(SimVAE):
+    """Each view has a brightness of its own besides its latent."""
+
+    def forward(self, x=None, num_groups=1, num_views=2):
+        num_groups, num_views = plate_sizes(x, num_groups, num_views)
+        with pyro.plate("groups", num_groups, dim=-2):
+            content = pyro.sample("content", self.content(num_views))
+            with pyro.plate("views", num_views, dim=-1):
+                z = pyro.sample("z", self.latent(content))
+                light = pyro.sample("light", dist.Normal(torch.tensor(2.0), 1.0))
+                return pyro.sample("x", dist.Normal(light.unsqueeze(-1) + z, 0.1).to_event(1), obs=x)
+
+
+def test_other_sites_are_at_their_centre():
+    with rng.isolated(0):
+        story = Brightness(Normal(MLP([4]).decoder((3,), 3)), 3)
+    z = np.arange(6.0, dtype=np.float32).reshape(2, 3)
+    np.testing.assert_allclose(decode(story, z), z + 2, rtol=1e-6)

@@ -42,3 +42,27 @@ def test_more_than_one_discrete_site_is_refused():
     story = Twice(Normal(network.decoder((5,), 2)), 2, num_clusters=3)
     with pytest.raises(InputError, match="only one can be drawn"):
         WithDiscrete(MeanField(Mixture(story.likelihood, 2), network.encoder((5,), 2)), story)
+
+
+class Coin(Mixture):
+    """A mixture of two, whose site is a Bernoulli."""
+
+    def cluster(self):
+        return dist.Bernoulli(0.5)
+
+    def forward(self, x=None, num_groups=1, num_views=2):
+        self.locs.data = self.locs.data[:2]
+        if x is not None:
+            num_groups, num_views = x.shape[:2]
+        with pyro.plate("groups", num_groups, dim=-2):
+            cluster = pyro.sample("cluster", self.cluster(), infer={"enumerate": "parallel"}).long()
+            with pyro.plate("views", num_views, dim=-1):
+                z = pyro.sample("z", self.latent(self.locs[cluster]))
+                return pyro.sample("x", self.likelihood(z), obs=x)
+
+
+def test_a_site_that_is_no_categorical_is_refused():
+    network = MLP([4])
+    story = Coin(Normal(network.decoder((5,), 2)), 2, num_clusters=2)
+    with pytest.raises(InputError, match="is a Bernoulli, and only a Categorical"):
+        WithDiscrete(MeanField(story, network.encoder((5,), 2)), story)

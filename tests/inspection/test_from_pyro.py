@@ -6,9 +6,12 @@ import pyro
 import pytest
 import torch
 from pyro import distributions as dist
+from pyro import poutine
 from pyro.infer import SVI, Trace_ELBO
+from pyro.infer.autoguide import AutoDiagonalNormal, AutoNormal
 
 from pyro_simvae.errors import InputError
+from pyro_simvae.inference import rng
 from pyro_simvae.inspection.from_pyro import from_pyro
 
 Y = torch.tensor([0.3, -1.0, 2.0, 0.5])
@@ -122,15 +125,38 @@ def test_a_fit_by_svi_is_read_as_it_stands():
     pyro.clear_param_store()
 
 
-def test_subsampled_and_scaled_sites_count_as_they_are_scaled_in_lp():
-    def subsampled(y):
+def test_scaled_sites_count_as_they_are_scaled_in_lp():
+    def scaled(y):
         m = pyro.sample("m", dist.Normal(0.0, 1.0))
-        with pyro.plate("item", 40, subsample_size=4):
+        with poutine.scale(scale=10.0), pyro.plate("item", 4):
             pyro.sample("y", dist.Normal(m, 1.0), obs=y)
 
-    tree = from_pyro(subsampled, lambda y: pyro.sample("m", dist.Normal(0.0, 0.1)), (Y,), num_draws=5, num_predictive=1)
+    tree = from_pyro(scaled, lambda y: pyro.sample("m", dist.Normal(0.0, 0.1)), (Y,), num_draws=5, num_predictive=1)
     expected = tree["sample_stats"]["log_p_m"] + 10 * tree["log_likelihood"]["y"].sum("item")
     np.testing.assert_allclose(tree["sample_stats"]["lp"], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("auto", [AutoNormal, AutoDiagonalNormal])
+@pytest.mark.parametrize("parallel", [False, True])
+def test_the_densities_of_autoguides_are_in_lq(auto, parallel):
+    def positive(y):
+        rate = pyro.sample("rate", dist.LogNormal(0.0, 1.0))
+        with pyro.plate("item", len(y)):
+            pyro.sample("y", dist.Normal(rate, 1.0), obs=y)
+        pyro.factor("bonus", -0.5 * rate)
+
+    pyro.clear_param_store()
+    with rng.isolated(0):
+        found = auto(positive)
+        found(Y)
+        elbo = -Trace_ELBO(num_particles=4000, vectorize_particles=False).loss(positive, found, Y)
+    options = {"parallel": parallel and auto is AutoNormal, "num_predictive": 2, "prior": False}
+    tree = from_pyro(positive, found, (Y,), num_draws=4000, **options)
+    stats = tree["sample_stats"]
+    difference = (stats["lp"] - stats["lq"]).values
+    assert difference.mean() == pytest.approx(elbo, abs=6 * difference.std() / 4000**0.5)
+    assert set(tree["posterior"].data_vars) == {"rate"}
+    pyro.clear_param_store()
 
 
 def test_masked_observations_add_nothing():
@@ -167,6 +193,14 @@ def test_what_cannot_be_read_says_why():
 
     with pytest.raises(InputError, match="does not broadcast over draws: use parallel=False"):
         from_pyro(narrow, lambda y: pyro.sample("m", dist.Normal(0.0, 1.0)), (Y,), num_draws=5, parallel=True)
+
+    def subsampled(y):
+        m = pyro.sample("m", dist.Normal(0.0, 1.0))
+        with pyro.plate("item", 40, subsample_size=4):
+            pyro.sample("y", dist.Normal(m, 1.0), obs=y)
+
+    with pytest.raises(InputError, match="the plate 'item' takes 4 of 40 anew in every run"):
+        from_pyro(subsampled, lambda y: pyro.sample("m", dist.Normal(0.0, 1.0)), (Y,), num_draws=5)
 
     def growing(y):
         m = pyro.sample("m", dist.Normal(0.0, 1.0))

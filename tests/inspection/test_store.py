@@ -6,7 +6,7 @@ import torch
 import xarray as xr
 
 from pyro_simvae.errors import InputError
-from pyro_simvae.inspection.store import batches, read, stream_zarr, write_netcdf
+from pyro_simvae.inspection.store import read, stream_zarr, write_netcdf
 
 
 def tree(groups, value=0.0):
@@ -26,7 +26,7 @@ def test_netcdf_and_back(tmp_path):
 
 def test_parts_join_along_the_groups(tmp_path):
     path = tmp_path / "posterior.zarr"
-    stream_zarr((tree(part, value) for value, part in enumerate(batches(7, 3))), path)
+    stream_zarr((tree(part, value) for value, part in enumerate([range(3), range(3, 6), range(6, 7)])), path)
     found = read(path)
     assert found["posterior"]["group"].values.tolist() == [0, 1, 2, 3, 4, 5, 6]
     assert found["posterior"]["z"].isel(chain=0, draw=0, latent=0).values.tolist() == [0, 0, 0, 1, 1, 1, 2]
@@ -37,18 +37,30 @@ def test_one_part_is_in_memory_at_a_time(tmp_path):
     alive = []
 
     def parts():
-        for part in batches(9, 3):
+        for part in (range(3), range(3, 6), range(6, 9)):
             made = tree(part)
             alive.append(part)
             yield made
-            assert (tmp_path / "posterior.zarr" / "posterior").exists()  # written before the next is made
+            assert (tmp_path / ".posterior.zarr.tmp" / "posterior").exists()  # written before the next is made
 
     stream_zarr(parts(), tmp_path / "posterior.zarr")
     assert len(alive) == 3
 
 
-def test_batches_cover_everything_once():
-    assert [list(part) for part in batches(5, 2)] == [[0, 1], [2, 3], [4]]
+def test_a_store_is_replaced_when_the_new_one_is_whole(tmp_path):
+    path = tmp_path / "posterior.zarr"
+    stream_zarr([tree([0, 1])], path)
+
+    def broken():
+        yield tree([5])
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stream_zarr(broken(), path)
+    assert read(str(path))["posterior"]["group"].values.tolist() == [0, 1]
+    stream_zarr([tree([7])], path)
+    assert read(path)["posterior"]["group"].values.tolist() == [7]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["posterior.zarr"]
 
 
 def test_what_cannot_be_stored_says_why(tmp_path):
@@ -57,8 +69,5 @@ def test_what_cannot_be_stored_says_why(tmp_path):
     shared["posterior"] = shared["posterior"].to_dataset().assign(scale=("draw", torch.ones(4).numpy()))
     with pytest.raises(InputError, match="all groups share 'scale'"):
         stream_zarr([shared], path)
-    path.mkdir(exist_ok=True)
-    with pytest.raises(InputError, match="exists: choose another path"):
-        stream_zarr([tree([0])], path)
     with pytest.raises(InputError, match="there is no"):
         read(tmp_path / "none.nc")

@@ -12,9 +12,12 @@ from torch.nn import functional as F
 
 from pyro_simvae import limits
 from pyro_simvae.errors import InputError
+from pyro_simvae.guides import SemiAmortized
 from pyro_simvae.inference.elbo import LedgerELBO
+from pyro_simvae.likelihoods import Normal
 from pyro_simvae.limits.latents import GaussianLatents
 from pyro_simvae.models import VAE, SimVAE
+from pyro_simvae.networks import MLP
 
 
 class StudentStyle(SimVAE):
@@ -204,3 +207,10 @@ def test_batches_without_contrast_are_refused(pair, shape, message):
 def test_representations_of_another_shape_are_refused():
     with pytest.raises(InputError, match=r"give \(N, J, D\)"):
         limits.simclr().loss(torch.randn(4, 3))
+
+
+def test_guides_that_run_the_decoder_are_refused():
+    network = MLP([4])
+    model = SimVAE(Normal(network.decoder((5,), 2)), 2)
+    with pytest.raises(InputError, match="the guide SemiAmortized runs the decoder"):
+        limits.simclr()(model, SemiAmortized(model, network.encoder((5,), 2)))
