@@ -2,6 +2,7 @@
 
 import errno
 import importlib
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -54,6 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     except (InputError, ArgumentError) as error:
         return _refuse(_one_line(error))
+    except BrokenPipeError:  # whoever read the output has seen enough
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (Python flushes it at its end)
+        return 0
     except OSError as error:
         then = "add --resume true" if name == "fit" else "repeat the command"
         full = error.errno == errno.ENOSPC

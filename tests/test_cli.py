@@ -3,6 +3,8 @@
 import errno
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -349,3 +351,10 @@ def test_limits_figure_is_written_once(tmp_path, capsys, monkeypatch):
     assert cli.main(["limits", "simclr", "--figure"]) == 2
     assert "limits.png exists: choose another --figure" in capsys.readouterr().err
     assert (tmp_path / "limits.png").read_bytes() == drawn
+
+
+def test_a_reader_that_has_seen_enough_ends_a_command_quietly():
+    command = f"{sys.executable} -m pyro_simvae graph simvae | head -1"
+    done = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True)
+    assert done.stdout == "story SimVAE\n"
+    assert done.stderr == ""

@@ -20,7 +20,7 @@ from pyro_simvae.local_params import local_params
 from pyro_simvae.modalities import Modalities, present
 from pyro_simvae.sites import is_view, latent_sites, observed_arguments
 
-MOST_VALUES = 2**22
+MOST_VALUES = 2**21
 """Numbers that the decoder gives at once."""
 
 PLATES = {"groups": "group", "views": "view"}
