@@ -140,7 +140,13 @@ def diagnose(
     few = spaced(len(groups.x), MOST_CHECKED)
     x = groups.x[few]
     drawn = posterior_tree(
-        pair, x, num_draws=MOST_CHECKED, num_predictive=MOST_CHECKED, seed=seed, **_rows(groups.observed, few)
+        pair,
+        x,
+        num_draws=MOST_CHECKED,
+        num_predictive=MOST_CHECKED,
+        seed=seed,
+        prior=False,
+        **_rows(groups.observed, few),
     )
     predictive: Any = drawn["posterior_predictive"]
     replicated = predictive["x"].values[0]

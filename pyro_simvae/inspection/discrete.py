@@ -44,6 +44,7 @@ class WithDiscrete(nn.Module):
                 f"the story's discrete site {self.name!r} is a {type(fn).__name__}, and only a Categorical can be "
                 "drawn from its posterior: write it as one"
             )
+        self.num_values = fn.probs.shape[-1]
         self.guide = guide
         self._story = (model,)
 

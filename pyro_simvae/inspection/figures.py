@@ -21,6 +21,7 @@ from pyro_simvae.inspection.canvas import (
     tidy,
 )
 from pyro_simvae.inspection.curves import ledger
+from pyro_simvae.inspection.planes import principal_plane
 
 __all__ = ["image_grid", "latent_scatter", "ledger", "reconstructions", "save", "style_scales"]
 
@@ -94,7 +95,11 @@ def latent_scatter(z: np.ndarray, labels: np.ndarray | None, classes: Sequence[s
         raise InputError(f"{len(labels)} labels for {len(z)} latents: give one for each")
 
     rng = np.random.default_rng(0)
-    points, names = _plane(z, rng)
+    if z.shape[1] == 1:
+        points, names = _strip(z, rng)
+    else:
+        plane = principal_plane(z)
+        points, names = plane.points(z), plane.names
     # In random order either way, so that no class lies on top of the others.
     shown = rng.permutation(len(z))[:MOST_POINTS]
     points = points[shown]
@@ -172,20 +177,9 @@ def style_scales(scale: np.ndarray) -> Figure:
     return fig
 
 
-def _plane(z: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, tuple[str, str]]:
-    """Points `(M, 2)` and the names of their two axes."""
-    if z.shape[1] == 1:
-        return np.column_stack([z[:, 0], rng.uniform(-1, 1, len(z))]), ("z", "(spread at random)")
-    if z.shape[1] == 2:
-        return z, ("z, dimension 0", "z, dimension 1")
-    centred = (z - z.mean(axis=0)).astype(np.float64)
-    # Not scikit-learn's PCA, which divides by the variance: a collapsed latent has none.
-    variances, directions = np.linalg.eigh(centred.T @ centred)
-    share = variances[::-1] / max(variances.sum(), np.finfo(np.float64).tiny)
-    first, second = (
-        f"principal component {index + 1} ({max(share[index], 0):.0%} of the variance)" for index in (0, 1)
-    )
-    return centred @ directions[:, :-3:-1], (first, second)
+def _strip(z: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, tuple[str, str]]:
+    """Latents of one dimension `(M, 1)`, spread at random across it, `(M, 2)`, and the names of the two axes."""
+    return np.column_stack([z[:, 0], rng.uniform(-1, 1, len(z))]), ("z", "(spread at random)")
 
 
 def _pictures(images: np.ndarray, row_gaps: np.ndarray, title: str, row_labels: Sequence[str] | None) -> Figure:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from pyro_simvae.conjugate import is_flat
 from pyro_simvae.data import Splits, Views
 from pyro_simvae.evaluation.encoders import LatentLoc, OneModality
-from pyro_simvae.evaluation.representations import represent
+from pyro_simvae.evaluation.representations import evaluating, represent
 from pyro_simvae.inference import rng
 from pyro_simvae.inference.elbo import LedgerELBO
 from pyro_simvae.inference.svi import first_views
@@ -34,7 +34,7 @@ def draw_prior(model: nn.Module, num_groups: int, num_views: int) -> Arrays:
     Raises:
         InputError: flat content, which is improper.
     """
-    with local_params(model), torch.no_grad(), _evaluating(model):
+    with local_params(model), torch.no_grad(), evaluating(model):
         trace = poutine.trace(model).get_trace(num_groups=num_groups, num_views=num_views)
     sites: dict[str, Any] = {name: site for name, site in trace.nodes.items() if site["type"] == "sample"}
     plates = {frame.name for site in sites.values() for frame in site["cond_indep_stack"]}
@@ -46,7 +46,7 @@ def draw_prior(model: nn.Module, num_groups: int, num_views: int) -> Arrays:
 
 def reconstruct(pair: LedgerELBO, x: Tensor | Modalities, site: str = "x") -> np.ndarray:
     """The mean of p(x | z) at one draw of z from the guide, `(N, J, *event)`; of a modality, `(N, 1, *event)`."""
-    with local_params(pair), torch.no_grad(), _evaluating(pair):
+    with local_params(pair), torch.no_grad(), evaluating(pair):
         guide_trace = poutine.trace(pair.guide).get_trace(x)
         trace = poutine.trace(poutine.replay(pair.model, trace=guide_trace)).get_trace(x)
         view: Any = trace.nodes[site]["fn"]
@@ -137,17 +137,3 @@ def _paired_figures(
         images = x.views[name].unsqueeze(1).cpu().numpy()
         figures.save(figures.reconstructions(images, mean), folder / f"reconstructions_{name}.png")
     return left_out
-
-
-class _evaluating:
-    """A module in eval mode for a while."""
-
-    def __init__(self, module: nn.Module) -> None:
-        self.module = module
-
-    def __enter__(self) -> None:
-        self.training = self.module.training
-        self.module.eval()
-
-    def __exit__(self, *_: object) -> None:
-        self.module.train(self.training)

@@ -1,6 +1,5 @@
 """The posterior of a fitted pair over the representations of images, as ArviZ data."""
 
-import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -18,7 +17,7 @@ from pyro_simvae.inspection.gallery import decoder_is_trained
 from pyro_simvae.limits.own_densities import own_densities
 from pyro_simvae.local_params import local_params
 from pyro_simvae.modalities import Modalities, present
-from pyro_simvae.sites import is_view, latent_sites, observed_arguments
+from pyro_simvae.sites import accepted, is_view, latent_sites, observed_arguments
 
 MOST_VALUES = 2**21
 """Numbers that the decoder gives at once."""
@@ -78,6 +77,7 @@ def posterior_tree(
     group: Sequence[Any] | None = None,
     constant: Mapping[str, np.ndarray] | None = None,
     densities: bool = True,
+    prior: bool = True,
     **observed: Tensor,
 ) -> xr.DataTree:
     """Draws of the posterior over the representations of groups of views.
@@ -102,16 +102,20 @@ def posterior_tree(
         group: N names of the groups, such as their positions in a split.
         constant: arrays `(N,)`, `(N, J)` or `(N, J, n)` that belong to the groups or the views.
         densities: whether to run the decoder; without it there are the draws of the posterior and the data, for less.
+        prior: whether to draw from the prior, where it is proper.
         observed: what the pair observes besides the views.
     """
     parts = readable(pair)
     decodes = parts.decodes and densities
     model = parts.model if decodes else _without_views(parts.model)
     per_draw = sum(view.numel() for view in x.views.values()) if isinstance(x, Modalities) else x.numel()
+    if isinstance(parts.guide, WithDiscrete):  # a latent for each value of the site, as long as it is summed over
+        latent_dim = latent_sites(parts.model)["z"]["fn"].event_shape.numel()
+        per_draw = max(per_draw, parts.guide.num_values * x.shape[0] * x.shape[1] * latent_dim)
     with local_params(parts.model, parts.guide), evaluating(parts.guide), evaluating(parts.model):
         tree = from_pyro(
-            functools.partial(_called, model, observed_arguments(parts.model)),
-            functools.partial(_called, parts.guide, observed_arguments(parts.guide)),
+            lambda x, **given: model(x, **accepted(parts.model, given)),
+            lambda x, **given: parts.guide(x, **accepted(parts.guide, given)),
             (x,),
             observed,
             num_draws=num_draws,
@@ -119,7 +123,7 @@ def posterior_tree(
             seed=seed,
             parallel=present(x) is None,  # what is missing is told by group, not by draw
             at_once=max(1, MOST_VALUES // per_draw),
-            prior=decodes and parts.is_proper,
+            prior=prior and decodes and parts.is_proper,
             dims=event_dims(parts.model, x),
         )
     tree = tree.map_over_datasets(_renamed)
@@ -164,10 +168,6 @@ def event_dims(model: nn.Module, x: Tensor | Modalities) -> dict[str, list[str]]
     # Modalities differ in their sizes, so that each has dimensions of its own.
     shapes = {name: [f"{dim}_{name}" for dim in kinds[view.dim() - 1]] for name, view in x.views.items()}
     return names | {f"x_{name}": dims for name, dims in shapes.items()}
-
-
-def _called(program: nn.Module, names: set[str], x: Tensor | Modalities, **observed: Tensor) -> Any:
-    return program(x, **{name: value for name, value in observed.items() if name in names})
 
 
 def _without_views(model: nn.Module) -> Any:

@@ -140,9 +140,12 @@ def test_images_without_labels(tmp_path, fit_images):
     commands.explore(str(run), num_images=4, num_draws=25)
 
 
-def test_other_data_of_the_same_shape(run, tmp_path, images):
-    folder = commands.inspect(str(run), data=f"arrays:{images}", split="train", num_images=3, num_draws=25)
+def test_other_data_of_the_same_shape(run, tmp_path):
+    path = tmp_path / "grey.npz"
+    np.savez(path, images=np.full((30, 6, 6), 51, dtype=np.uint8))
+    folder = commands.inspect(str(run), data=f"arrays:{path}", split="train", num_images=3, num_draws=25)
     assert inspected(folder)["split"] == "train"
+    np.testing.assert_allclose(read(folder / "posterior.nc")["observed_data"]["x"], 0.2, atol=1e-5)
 
 
 def test_vectors_have_no_pictures(fit_images, tmp_path):
