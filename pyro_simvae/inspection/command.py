@@ -208,6 +208,7 @@ def _write_tree(
                 groups = _groups(fitted, items, part, seed + start)
                 if not first:
                     first.append(groups.first(AT_ONCE))
+                observed: dict[str, Any] = groups.observed
                 tree = posterior_tree(
                     fitted.experiment.pair,
                     groups.x,
@@ -217,7 +218,7 @@ def _write_tree(
                     group=part.tolist(),
                     constant=groups.known,
                     densities=densities,
-                    **groups.observed,
+                    **observed,
                 )
                 tables.append(table(tree))
                 yield tree
