@@ -262,7 +262,17 @@ def _resumed(out: str | None, config: exp.Config) -> tuple[Path, exp.Config]:
 def _loop(experiment: exp.Experiment, config: exp.Config, folder: Path, fabric: Fabric | None = None) -> SVI:
     splits, views = experiment.splits, experiment.views
     fabric = fabric or fabric_of(config.hardware, folder)
-    return SVI(experiment.pair, splits.train, splits.valid, views, config.training, fabric, folder, config.seed)
+    return SVI(
+        experiment.pair,
+        splits.train,
+        splits.valid,
+        views,
+        config.training,
+        fabric,
+        folder,
+        config.seed,
+        config.hardware.engine,
+    )
 
 
 def _headline(experiment: exp.Experiment, config: exp.Config, folder: Path) -> str:

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple, TypeVar
 
 import pyro
+import torch
 from pyro import poutine
 from pyro.distributions.util import scale_and_mask
 from pyro.poutine.messenger import Messenger
@@ -86,13 +87,17 @@ class LedgerELBO(nn.Module):
         return observed_arguments(self.model) | observed_arguments(self.guide)
 
     def forward(
-        self, x: Tensor | Modalities, likelihood_weight: float = 1.0, kl_weight: float = 1.0, **observed: Tensor
+        self,
+        x: Tensor | Modalities,
+        likelihood_weight: float = 1.0,
+        kl_weight: float | Tensor = 1.0,
+        **observed: Tensor,
     ) -> Ledger:
         """One sample of the objective and its terms.
 
         Args:
             x: `(N, J, *event)`, or modalities.
-            likelihood_weight, kl_weight: w and β.
+            likelihood_weight, kl_weight: w and β; β may be a tensor `()`.
             observed: what the pair `observes`: `labels`, `index`, each `(N,)`.
 
         Raises:
@@ -105,7 +110,8 @@ class LedgerELBO(nn.Module):
             objective = x.new_zeros(())
             for name, sign, site in signed:
                 scaled, terms[name] = _log_probs(site)
-                objective = objective.add(scaled, alpha=sign * self._weight(name, site, likelihood_weight, kl_weight))
+                weight = self._weight(name, site, likelihood_weight, kl_weight)
+                objective = _add(objective, scaled, sign, weight)
                 limit |= getattr(site["fn"], "loss_terms", {})
             return Ledger(objective, _in_order(terms), limit)
         weights, penalties = x.new_zeros((self.num_particles, x.shape[0])), x.new_zeros(())
@@ -119,7 +125,7 @@ class LedgerELBO(nn.Module):
                 continue
             _check_groups(name, site)
             weight = self._weight(name, site, likelihood_weight, kl_weight)
-            weights = weights.add(scaled.sum(-1), alpha=sign * weight)
+            weights = _add(weights, scaled.sum(-1), sign, weight)
         bound = (weights.logsumexp(0) - math.log(self.num_particles)).sum()
         return Ledger(bound - penalties, _in_order(terms), limit)
 
@@ -181,10 +187,16 @@ class LedgerELBO(nn.Module):
                 yield f"{'penalty' if site['infer'].get(PENALTY) else kind}/{name}", sign, site
 
     @staticmethod
-    def _weight(name: str, site: dict[str, Any], likelihood_weight: float, kl_weight: float) -> float:
+    def _weight(name: str, site: dict[str, Any], likelihood_weight: float, kl_weight: float | Tensor) -> float | Tensor:
         if name.startswith("penalty/"):
             return 1.0
         return likelihood_weight if site["is_observed"] else kl_weight
+
+
+def _add(total: Tensor, value: Tensor, sign: float, weight: float | Tensor) -> Tensor:
+    if isinstance(weight, Tensor):
+        return torch.addcmul(total, value, weight.to(value), value=sign)
+    return total.add(value, alpha=sign * weight)
 
 
 def _in_order(terms: dict[str, Tensor]) -> dict[str, Tensor]:

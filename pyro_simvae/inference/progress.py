@@ -30,6 +30,7 @@ class Progress:
             transient=True,
             disable=not console.is_terminal,
         )
+        self.notes: set[str] = set()
         self.epochs = epochs
         self.epochs_done = epochs_done
         self.task = self.bar.add_task("fit", total=None, epoch=f"1/{epochs}", rate="", terms="")
@@ -42,6 +43,12 @@ class Progress:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.bar.__exit__(kind, value, trace)
+
+    def eager(self, reason: str | None) -> None:
+        """Says once why steps are not replayed as a graph; None where they are."""
+        if reason is not None and reason not in self.notes:
+            self.notes.add(reason)
+            self.console.print(f"each step runs the program anew, since {reason}", highlight=False)
 
     def step(self, epoch: int, step: int, steps: int, rate: float, ledger: Ledger, num_groups: int) -> None:
         """After each step; `rate` in groups a second."""

@@ -6,6 +6,8 @@ from typing import Literal
 from pyro_simvae.checks import positive
 from pyro_simvae.errors import InputError
 
+Engine = Literal["auto", "eager", "graph", "compile"]
+
 
 @dataclass(frozen=True)
 class Training:
@@ -70,7 +72,11 @@ class Hardware:
     Args:
         accelerator: "auto" takes a GPU where there is one.
         precision: "32", "tf32" (float32 with TensorFloat-32 matrix products) or "bf16-mixed".
+        engine: "eager" runs the program at each step. "graph" captures its tensor operations once and replays them,
+            on a GPU as a CUDA graph; "compile" also has torch's compiler fuse them. "auto" is "graph" where the
+            program can be captured.
     """
 
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["32", "tf32", "bf16-mixed"] = "32"
+    engine: Engine = "auto"

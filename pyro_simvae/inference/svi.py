@@ -21,8 +21,10 @@ from pyro_simvae.errors import InputError
 from pyro_simvae.inference import rng
 from pyro_simvae.inference.elbo import Ledger, LedgerELBO, sum_of_terms
 from pyro_simvae.inference.files import CHECKPOINT_FORMAT, load_checkpoint, save_checkpoint, write_csv
+from pyro_simvae.inference.gradient import Gradient
+from pyro_simvae.inference.memory import check_memory, explained
 from pyro_simvae.inference.progress import Progress
-from pyro_simvae.inference.settings import Training
+from pyro_simvae.inference.settings import Engine, Training
 from pyro_simvae.likelihoods import check_support
 
 Row = dict[str, float]
@@ -43,6 +45,7 @@ class SVI:
         fabric: device and precision; launched.
         folder: gets `metrics.csv` and `checkpoints/{last,best}.ckpt`.
         seed: of the order of each epoch.
+        engine: how steps are run, as in `Gradient`.
 
     Raises:
         InputError: fewer training groups than one batch.
@@ -58,6 +61,7 @@ class SVI:
         fabric: Fabric,
         folder: Path,
         seed: int = 0,
+        engine: Engine = "auto",
     ) -> None:
         if len(train) < training.num_groups:
             raise InputError(
@@ -81,6 +85,9 @@ class SVI:
             fused=fabric.device.type in ("cpu", "cuda"),
         )
         self.module, self.optimizer = fabric.setup(elbo, optimizer)
+        self.gradient = Gradient(
+            elbo, training.likelihood_weight, engine, fabric.autocast, lambda loss: fabric.backward(loss)
+        )
         self.steps_per_epoch = len(train) // training.num_groups
         self.epoch = 0
         self.step = 0  # within the epoch
@@ -93,9 +100,11 @@ class SVI:
         """Runs the pair once on the first training groups, with Pyro's checks on.
 
         Raises:
-            InputError: data outside the likelihood's support, a latent site that only model or guide has, or whatever
-                else the pair refuses.
+            InputError: a batch that does not fit in memory, data outside the likelihood's support, a latent site that
+                only model or guide has, or whatever else the pair refuses.
         """
+        size, num_views, device = self.training.num_groups, self.training.num_views, self.fabric.device
+        check_memory(self.elbo, self.train.event_shape, size, num_views, device, self.fabric.autocast)
         order = torch.arange(self.training.num_groups)
         batch = next(self.train.batches(order, len(order), self.training.num_views))
         x, _ = self.views(batch.images, self.training.num_views)
@@ -113,7 +122,7 @@ class SVI:
             InputError: a non-finite loss; the message names the site, and the last good checkpoint stays.
             KeyboardInterrupt: after Ctrl-C, once the step is finished and its checkpoint written.
         """
-        with _stop_on_interrupt() as interrupted:
+        with _stop_on_interrupt() as interrupted, explained(self.training.num_groups):
             while self.epoch < self.training.epochs and not self._out_of_patience():
                 self._epoch(progress, interrupted)
 
@@ -132,6 +141,7 @@ class SVI:
                 ledger = self._step(x, self._observed(self.train, index))
                 self.step += 1
                 done += size
+                progress.eager(self.gradient.eager_because)
                 progress.step(
                     self.epoch,
                     self.step,
@@ -151,10 +161,12 @@ class SVI:
         position = self.epoch + self.step / self.steps_per_epoch
         for group in self.optimizer.param_groups:
             group["lr"] = self.training.learning_rate * self._learning_rate_factor(position)
-        ledger = self._ledger(x, self._kl_weight(position), observed)
+        kl_weight: float | Tensor = self._kl_weight(position)
+        if self.training.kl_warmup > 0:
+            kl_weight = torch.tensor(kl_weight, device=self.fabric.device)
+        ledger = self.gradient(x, kl_weight, observed)
         self._check_finite(ledger)
         self._add(ledger, len(x))
-        self.fabric.backward(ledger.objective / -len(x))
         if self.training.gradient_clip is not None:
             self.fabric.clip_gradients(self.module, self.optimizer, max_norm=self.training.gradient_clip)
         self.optimizer.step()

@@ -58,13 +58,14 @@ class Contrastive(Limit):
     def temperature_of(self, dim: int) -> float | Tensor | None:
         return self.temperature
 
-    def constants(self, num_groups: int, num_views: int, dim: int) -> dict[str, float]:
+    def constants(self, num_groups: int, num_views: int, dim: int) -> dict[str, float | Tensor]:
         """The kernel's normalizer, and the number of candidates: the literature sums where a density averages."""
         given = self.temperature_of(dim)
-        temperature = 1.0 if given is None else torch.as_tensor(given).item()
-        normalizer = dim * math.log(2 * math.pi * temperature) / 2
+        temperature = 1.0 if given is None else given
+        log = temperature.detach().log() if isinstance(temperature, Tensor) else math.log(temperature)
+        normalizer = dim * (math.log(2 * math.pi) + log) / 2
         if self.geometry is sphere:
-            normalizer += 1 / temperature  # -|z - z'|²/2τ = z·z'/τ - 1/τ
+            normalizer = normalizer + 1 / temperature  # -|z - z'|²/2τ = z·z'/τ - 1/τ
         return {"agreement": -normalizer, "entropy": normalizer + math.log(self.num_candidates(num_groups, num_views))}
 
     def num_candidates(self, num_groups: int, num_views: int) -> int:

@@ -2,13 +2,12 @@
 
 import math
 
-import torch
 from torch import Tensor
 
 from pyro_simvae.checks import not_negative, positive
 from pyro_simvae.limits.covariance import LOG_2PIE, gaussian_entropy
 from pyro_simvae.limits.given import Given
-from pyro_simvae.limits.latents import GaussianLatents, Latents
+from pyro_simvae.limits.latents import Latents
 from pyro_simvae.limits.limit import Claim, Content, Limit
 
 
@@ -35,11 +34,17 @@ class Quadratic(Limit):
         return self.temperature
 
     def constants(self, num_groups: int, num_views: int, dim: int) -> dict[str, float]:
-        """The agreement of views that coincide: the normalizer."""
+        """The agreement of views that coincide: the normalizer, from that of the evidence of J views."""
         temperature = self.temperature_of(dim)
-        latents = GaussianLatents(math.sqrt((1.0 if temperature is None else float(temperature)) / 2))
-        point = torch.zeros(1, num_views, dim, dtype=torch.float64)
-        return {"agreement": float(Limit.agreement(self, point, latents, Given())["agreement"].mean())}
+        variance = 0.5 if temperature is None else float(temperature) / 2
+
+        def evidence(views: int) -> float:
+            return -dim * ((views - 1) * math.log(2 * math.pi * variance) + math.log(views)) / 2
+
+        if self.content == "joint":
+            return {"agreement": evidence(num_views) / num_views}
+        given = num_views - 1 if self.content == "leave-one-out" else 1
+        return {"agreement": evidence(given + 1) - evidence(given)}
 
 
 class LogDet(Quadratic):

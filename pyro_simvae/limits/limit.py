@@ -2,7 +2,7 @@
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -128,7 +128,7 @@ class Limit(nn.Module, ABC):
         variance = 2 * latents.style_variance if self.knows_content else latents.temperature
         return (variance / temperature).sqrt()
 
-    def constants(self, num_groups: int, num_views: int, dim: int) -> dict[str, float]:
+    def constants(self, num_groups: int, num_views: int, dim: int) -> Mapping[str, float | Tensor]:
         """What the literature's form of each term adds to ours, for N groups in all processes."""
         return {}
 

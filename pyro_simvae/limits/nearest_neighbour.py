@@ -3,6 +3,7 @@
 import math
 
 import torch
+from scipy.special import digamma
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -49,8 +50,7 @@ def nearest_neighbour_entropy(z: Tensor, intrinsic_dim: int, eps: float = 0.0) -
 def _constant(num_groups: int, dim: int) -> float:
     """log V_d + ψ(N) - ψ(1)."""
     log_volume = dim * math.log(math.pi) / 2 - math.lgamma(dim / 2 + 1)
-    digamma = torch.special.digamma(torch.tensor([num_groups, 1.0], dtype=torch.float64))
-    return log_volume + float(digamma[0] - digamma[1])
+    return log_volume + float(digamma(num_groups) - digamma(1))
 
 
 class KoLeo(Quadratic):

@@ -72,7 +72,8 @@ class ObservedContent(Limit):
         return {"agreement": latents.given_content(z, content.unsqueeze(1))}
 
     def entropy(self, z: Tensor, latents: Latents, given: Given) -> dict[str, Tensor]:
-        return {"entropy": -log_mixture(latents, z, self.contents().to(z))}
+        # A copy: a memory moves on before the backward pass, which still needs it as it was.
+        return {"entropy": -log_mixture(latents, z, self.contents().clone().to(z))}
 
     def temperature_of(self, dim: int) -> float | None:
         return None if self.temperature is None else 2 * self.temperature
@@ -183,5 +184,4 @@ class NPID(ObservedContent):
         memory, index = self.contents(), gather(self.picked(given))
         seen = gather(z).mean(1).to(memory)
         moved = F.normalize(memory[index].lerp(seen, 1 - self.memory_momentum), dim=-1)
-        # A new tensor, not the old one changed: the backward pass of this step still needs that.
-        self.memory = memory.index_copy(0, index, moved)
+        memory.index_copy_(0, index, moved)

@@ -211,7 +211,8 @@ def test_mixed_precision_keeps_the_latents_in_float32(tmp_path):
     data = MemorySplit(torch.randn(4, 5), None)
     fabric = Fabric(accelerator="cpu", devices=1, precision="bf16-mixed")
     settings = Training(num_groups=4)
-    loop = svi.SVI(LedgerELBO(model, guide), data, data, Views(preset("none"), (5,)), settings, fabric, tmp_path)
+    pair, views = LedgerELBO(model, guide), Views(preset("none"), (5,))
+    loop = svi.SVI(pair, data, data, views, settings, fabric, tmp_path, engine="eager")
     loop._step(torch.randn(4, 2, 5))
     assert dtypes == [torch.bfloat16, torch.float32, torch.float32]
 

@@ -148,12 +148,12 @@ def test_memory_moves_in_training_steps_only(pair):
     limit_model, limit_guide = limits.npid(9)(*pair())
     x, index = torch.randn(4, 2, 5, dtype=torch.float64), torch.tensor([2, 0, 8, 5])
     pair = limit_model, limit_guide
-    before = limit_model.limit.memory
+    before = limit_model.limit.memory.clone()
     with torch.no_grad():
         negative_objective(pair, x, index=index)
     limit_model.eval()
     negative_objective(pair, x, index=index)
-    assert limit_model.limit.memory is before
+    assert torch.equal(limit_model.limit.memory, before)
     limit_model.train()
     negative_objective(pair, x, index=index).backward()
     changed = (limit_model.limit.memory != before).any(-1)

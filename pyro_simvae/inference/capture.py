@@ -1,0 +1,230 @@
+"""A step's ledger and gradient as one graph of tensor operations, traced once and replayed without Python's share.
+
+The program is traced on tensors without numbers: that costs no arithmetic and no memory, whatever in the program
+depends on numbers shows itself, and the memory of a step is known before it is taken.
+"""
+
+import collections
+import contextlib
+import functools
+import itertools
+import os
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyro
+import torch
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.util import site_is_subsample
+from torch import Tensor, fx
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._pytree import tree_leaves
+
+from pyro_simvae.errors import InputError
+from pyro_simvae.inference.elbo import Ledger, LedgerELBO
+from pyro_simvae.modalities import Modalities
+
+Inputs = dict[str, Tensor]
+"""What a step reads besides the pair's own tensors: x, or x/MODALITY; labels and index; kl_weight where it moves."""
+
+
+class Captured:
+    """The ledger of a pair and the gradient of -objective / N, as a graph of tensor operations.
+
+    Args:
+        elbo: the pair; its mode, training or not, is kept.
+        inputs: of the shapes to come; dimension 0 of the views is N. Their numbers are not read.
+        likelihood_weight, kl_weight: numbers, unless kl_weight is one of the inputs.
+
+    Raises:
+        InputError: the program depends on numbers, or gives a parameter or buffer a new tensor in place of writing into
+            the old one; the message says where.
+    """
+
+    def __init__(
+        self,
+        elbo: LedgerELBO,
+        inputs: Mapping[str, Tensor],
+        likelihood_weight: float = 1.0,
+        kl_weight: float = 1.0,
+        autocast: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,
+    ) -> None:
+        trained = {name: p for name, p in elbo.named_parameters() if p.requires_grad}
+        state = {name: p for name, p in elbo.named_parameters() if not p.requires_grad} | dict(elbo.named_buffers())
+        self.parameters, self.state = list(trained.values()), list(state.values())
+        self.signature = signature(inputs)
+        self.terms: list[str] = []
+        self.limit: list[str] = []
+
+        def step(*tensors: Tensor) -> list[Tensor | None]:
+            own = dict(zip([*trained, *state], tensors, strict=False))
+            given = dict(zip(inputs, tensors[len(own) :], strict=True))
+            weight = given.pop("kl_weight", kl_weight)
+            x, observed = _views(given)
+            bound = dict(own)
+            with torch.enable_grad(), autocast():
+                ledger = torch.func.functional_call(elbo, bound, (x, likelihood_weight, weight), observed)
+            if replaced := [name for name in own if bound[name] is not own[name]]:
+                raise InputError(f"it gives {replaced[0]} a new tensor at each step: write into the old one with copy_")
+            gradients = torch.autograd.grad(
+                ledger.objective / -len(x), [own[name] for name in trained], allow_unused=True
+            )
+            self.terms, self.limit = list(ledger.terms), list(ledger.limit)
+            return [*gradients, ledger.objective.detach(), *ledger.terms.values(), *ledger.limit.values()]
+
+        position = _Position()
+        leaves = [p.detach().requires_grad_() for p in self.parameters]
+        try:
+            with position, pyro.validation_enabled(False):
+                traced = make_fx(step, tracing_mode="fake", _allow_non_fake_inputs=True)(
+                    *leaves, *self.state, *inputs.values()
+                )
+        except InputError:
+            raise
+        except Exception as error:  # torch has many kinds for this, and they change between its versions
+            raise InputError(f"it depends on numbers {position.described(error)}") from error
+        self.graph = simplified(traced)
+        self.run: Callable[..., Sequence[Tensor | None]] = self.graph.forward
+
+    def compile(self) -> None:
+        """Has torch's compiler fuse the graph's operations; random numbers stay those of eager steps."""
+        options: dict[str, Any] = {"fallback_random": True}
+        self.run = torch.compile(self.graph, fullgraph=True, dynamic=False, options=options)
+
+    def __call__(self, inputs: Mapping[str, Tensor]) -> Ledger:
+        """The ledger of inputs of the captured shapes; leaves the gradient in `.grad` of the parameters."""
+        with torch.no_grad():
+            found: Any = self.run(*self.parameters, *self.state, *inputs.values())
+        for parameter, gradient in zip(self.parameters, found, strict=False):
+            parameter.grad = gradient
+        objective, *values = found[len(self.parameters) :]
+        count = len(self.terms)
+        terms, limit = dict(zip(self.terms, values, strict=False)), dict(zip(self.limit, values[count:], strict=True))
+        return Ledger(objective, terms, limit)
+
+    @property
+    def peak_bytes(self) -> int:
+        """The most memory that the step's own tensors take at one time, gradients included."""
+        return peak_bytes(self.graph)
+
+
+def signature(inputs: Mapping[str, Tensor]) -> tuple[Any, ...]:
+    """What inputs must have in common for one graph to hold for them."""
+    return tuple((name, value.shape, value.dtype, value.device) for name, value in inputs.items())
+
+
+def inputs_of(x: Tensor | Modalities, observed: Mapping[str, Tensor]) -> Inputs | None:
+    """A step's inputs by name; None where modalities are missing, whose numbers change the shapes."""
+    if not isinstance(x, Modalities):
+        return {"x": x, **observed}
+    if x.present is not None:
+        return None
+    return {f"x/{name}": view for name, view in x.views.items()} | dict(observed)
+
+
+def _views(inputs: Mapping[str, Tensor]) -> tuple[Tensor | Modalities, Inputs]:
+    """What `inputs_of` took apart."""
+    views = {name.partition("/")[2]: value for name, value in inputs.items() if name.split("/")[0] == "x"}
+    observed = {name: value for name, value in inputs.items() if name.split("/")[0] != "x"}
+    return (views[""] if "" in views else Modalities(views)), observed
+
+
+# -- graphs -----------------------------------------------------------------------------------------------------
+
+aten = torch.ops.aten
+
+
+def simplified(traced: fx.GraphModule) -> fx.GraphModule:
+    """The same graph without operations that do nothing, each of which costs a call; it takes and gives flat tuples."""
+    graph = traced.graph
+    for node in list(graph.nodes):
+        if node.op == "output":
+            node.args = (tuple(node.args[0]),)
+        same = _same_as(node)
+        if same is not None:
+            node.replace_all_uses_with(same)
+            graph.erase_node(node)
+    graph.eliminate_dead_code()
+    graph.set_codegen(fx.graph.CodeGen())
+    return fx.GraphModule(traced, graph)
+
+
+def _same_as(node: fx.Node) -> fx.Node | None:
+    """The node that this one only repeats, as the same memory in the same shape."""
+    if node.op != "call_function":
+        return None
+    source = node.args[0] if node.args else None
+    if node.target in (aten.alias.default, aten.detach.default):
+        return source  # type: ignore[return-value]
+    if node.target is aten.t.default and isinstance(source, fx.Node) and source.target is aten.t.default:
+        return source.args[0]  # type: ignore[return-value]
+    if node.target is aten.lift_fresh_copy.default and not any(map(_writes, node.users)):
+        return source  # type: ignore[return-value]
+    return None
+
+
+def _writes(node: fx.Node) -> bool:
+    """Whether an operation may write into what it is given."""
+    schema = getattr(node.target, "_schema", None)
+    return schema is None or schema.is_mutable or node.op == "output"
+
+
+def peak_bytes(graph: fx.GraphModule) -> int:
+    """The most memory that the tensors which a traced graph makes take at one time, in bytes."""
+    nodes = list(graph.graph.nodes)
+    given = {storage for node in nodes if node.op == "placeholder" for storage in _storages(node)}
+    sizes: dict[StorageWeakRef, int] = {}
+    last_use: dict[StorageWeakRef, int] = {}
+    for place, node in enumerate(nodes):
+        made = {} if node.op in ("placeholder", "output") else _storages(node)
+        sizes |= {storage: size for storage, size in made.items() if storage not in given}
+        for storage in itertools.chain(made, *map(_storages, node.all_input_nodes)):
+            last_use[storage] = place
+    freed: dict[int, int] = collections.Counter()
+    for storage, size in sizes.items():
+        freed[last_use[storage]] += size
+    now = most = 0
+    seen: set[StorageWeakRef] = set()
+    for place, node in enumerate(nodes):
+        new = {storage for storage in _storages(node) if storage in sizes and storage not in seen}
+        seen |= new
+        now += sum(sizes[storage] for storage in new)
+        most = max(most, now)
+        now -= freed[place]
+    return most
+
+
+def _storages(node: fx.Node) -> dict[StorageWeakRef, int]:
+    """The memory behind a node's tensors, and its size in bytes; views share that of what they look at."""
+    tensors = [value for value in tree_leaves(node.meta.get("val")) if isinstance(value, Tensor)]
+    return {StorageWeakRef(value.untyped_storage()): value.untyped_storage().nbytes() for value in tensors}
+
+
+class _Position(Messenger):
+    """Knows which sample site was reached last."""
+
+    site: str | None = None
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if not site_is_subsample(msg):
+            self.site = msg["name"]
+
+    def described(self, error: Exception) -> str:
+        """Where an error arose: the site, and the line outside the libraries."""
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _is_library(frame.filename)]
+        cause = f"{Path(frames[-1].filename).name}, line {frames[-1].lineno}: {frames[-1].line}" if frames else error
+        return f"{f'at or after the site {self.site!r}' if self.site else 'before its first site'} ({cause})"
+
+
+@functools.cache
+def _libraries() -> tuple[str, ...]:
+    here = os.path.dirname(__file__)
+    modules = (torch, pyro, contextlib, functools)
+    return (here, *(os.path.dirname(str(m.__file__)) if m in (torch, pyro) else str(m.__file__) for m in modules))
+
+
+def _is_library(file: str) -> bool:
+    return file.startswith(_libraries())

@@ -1,0 +1,138 @@
+"""The ledger of a batch and its gradient: by running the program, or by replaying what it came to."""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pyro_simvae.errors import InputError
+from pyro_simvae.inference import rng
+from pyro_simvae.inference.capture import Captured, Inputs, inputs_of, signature
+from pyro_simvae.inference.elbo import Ledger, LedgerELBO
+from pyro_simvae.inference.settings import Engine
+from pyro_simvae.modalities import Modalities
+
+UNRELATED = 982_451_653
+"""A seed that nobody else takes."""
+
+
+class Gradient:
+    """The gradient of -objective / N, left in `.grad` of a pair's parameters.
+
+    A program whose operations do not depend on numbers is captured at the first batch and replayed for all batches of
+    the same shapes: the same operations on the same random numbers, to the bit. Other programs, and other batches, run
+    as they are. What a program does in Python besides (prints, hooks, counters) is not repeated.
+
+    Args:
+        elbo: the pair.
+        likelihood_weight: of log p(x|z) in the objective.
+        engine: "eager" never captures; "auto" captures where it can; "graph" refuses what it cannot capture; "compile"
+            is "graph" with the operations fused by torch's compiler.
+        autocast: the precision of networks.
+        backward: from a loss to the gradients of the parameters.
+
+    Attributes:
+        eager_because: why "auto" runs the program as it is; None where it does not.
+    """
+
+    def __init__(
+        self,
+        elbo: LedgerELBO,
+        likelihood_weight: float,
+        engine: Engine,
+        autocast: Callable[[], AbstractContextManager[Any]],
+        backward: Callable[[Tensor], None],
+    ) -> None:
+        self.elbo = elbo
+        self.likelihood_weight = likelihood_weight
+        self.engine = engine
+        self.autocast = autocast
+        self.backward = backward
+        self.captured: Captured | None = None
+        self.eager_because: str | None = None
+
+    def __call__(
+        self, x: Tensor | Modalities, kl_weight: float | Tensor = 1.0, observed: Mapping[str, Tensor] | None = None
+    ) -> Ledger:
+        """The ledger of a batch.
+
+        Args:
+            x: `(N, J, *event)`, or modalities.
+            kl_weight: β; a tensor `()` where it changes from step to step.
+            observed: what the pair observes besides.
+
+        Raises:
+            InputError: engine "graph" or "compile", and a program that cannot be captured.
+        """
+        observed = observed or {}
+        inputs = None if self.engine == "eager" or self.eager_because else inputs_of(x, observed)
+        if inputs is None:
+            return self.eager(x, kl_weight, observed)
+        if isinstance(kl_weight, Tensor):
+            inputs["kl_weight"] = kl_weight
+        if self.captured is None:
+            return self._first(x, kl_weight, observed, inputs)
+        if signature(inputs) != self.captured.signature:
+            return self.eager(x, kl_weight, observed)
+        return self.captured(inputs)
+
+    def eager(self, x: Tensor | Modalities, kl_weight: float | Tensor, observed: Mapping[str, Tensor]) -> Ledger:
+        """The ledger by running the program."""
+        with self.autocast():
+            ledger = self.elbo(x, self.likelihood_weight, kl_weight, **observed)
+        self.backward(ledger.objective / -len(x))
+        return ledger
+
+    def _first(
+        self, x: Tensor | Modalities, kl_weight: float | Tensor, observed: Mapping[str, Tensor], inputs: Inputs
+    ) -> Ledger:
+        """Captures the program, and keeps the graph if it does on this batch what the program does."""
+        random = rng.get_state()
+        try:
+            weight = 1.0 if isinstance(kl_weight, Tensor) else kl_weight
+            with rng.isolated(UNRELATED):  # so that what the program draws outside of torch shows below
+                captured = Captured(self.elbo, inputs, self.likelihood_weight, weight, self.autocast)
+            if self.engine == "compile":
+                captured.compile()
+            tensors = [*captured.parameters, *captured.state]
+            before = [tensor.detach().clone() for tensor in tensors]
+
+            def as_before() -> None:
+                rng.set_state(random)
+                self.elbo.zero_grad()
+                with torch.no_grad():
+                    for tensor, value in zip(tensors, before, strict=True):
+                        tensor.copy_(value)
+
+            as_before()
+            expected = self.eager(x, kl_weight, observed)
+            as_before()
+            found = captured(inputs)
+            if differing := _differing(expected, found):
+                as_before()
+                raise InputError(
+                    f"{differing[0]} comes out otherwise when its operations are repeated: the program keeps or draws "
+                    "something outside of tensors"
+                )
+        except InputError as error:
+            if self.engine != "auto":
+                raise InputError(
+                    f"--hardware.engine {self.engine} cannot capture this program: {error}; use --hardware.engine eager"
+                ) from error
+            self.eager_because = str(error)
+            rng.set_state(random)
+            return self.eager(x, kl_weight, observed)
+        self.captured = captured
+        return found
+
+
+def _differing(expected: Ledger, found: Ledger) -> list[str]:
+    """The numbers in which two ledgers of the same draws differ by more than rounding."""
+    if expected.terms.keys() != found.terms.keys() or expected.limit.keys() != found.limit.keys():
+        return ["the set of sites"]
+    pairs = {name: (value, found.terms[name]) for name, value in expected.terms.items()}
+    pairs |= {name: (value, found.limit[name]) for name, value in expected.limit.items()}
+    pairs["objective"] = expected.objective.detach(), found.objective
+    return [name for name, (a, b) in pairs.items() if not torch.allclose(a, b, rtol=1e-2, equal_nan=True)]

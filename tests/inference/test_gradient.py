@@ -1,0 +1,106 @@
+"""Which steps are replayed, which are run, and why."""
+
+import numpy as np
+import pytest
+import torch
+
+from pyro_simvae.errors import InputError
+from pyro_simvae.guides import MeanField
+from pyro_simvae.inference.elbo import LedgerELBO
+from pyro_simvae.inference.gradient import Gradient
+from pyro_simvae.likelihoods import Normal
+from pyro_simvae.models import SimVAE
+from pyro_simvae.networks import MLP
+
+N, J, D, P = 6, 2, 3, 5
+
+
+class Branching(SimVAE):
+    def latent(self, content):
+        return super().latent(content if content.mean() > 0 else -content)
+
+
+class Counting(SimVAE):
+    """Draws differently at each run, by a number that no tensor holds."""
+
+    runs = 0
+
+    def latent(self, content):
+        self.runs += 1
+        return super().latent(content + self.runs)
+
+
+class Drawing(SimVAE):
+    """Draws with NumPy, which a graph of tensor operations cannot repeat."""
+
+    def latent(self, content):
+        return super().latent(content + float(np.random.normal()))  # noqa: NPY002
+
+
+def gradient(engine, model=SimVAE, **options):
+    torch.manual_seed(0)
+    network = MLP((8,))
+    story = model(Normal(network.decoder((P,), D)), D, **options)
+    elbo = LedgerELBO(story, MeanField(story, network.encoder((P,), D)))
+    return Gradient(elbo, 1.0, engine, lambda: torch.autocast("cpu", enabled=False), torch.Tensor.backward)
+
+
+def batch(num_groups=N, seed=0):
+    return torch.randn(num_groups, J, P, generator=torch.Generator().manual_seed(seed))
+
+
+def run(step, seed, num_groups=N, **options):
+    step.elbo.zero_grad()
+    torch.manual_seed(seed)
+    ledger = step(batch(num_groups, seed), **options)
+    return ledger.objective.detach().clone(), {name: p.grad for name, p in step.elbo.named_parameters()}
+
+
+def trail(engine, model=SimVAE):
+    """Three steps, the second on a smaller batch; and the random number that comes after them."""
+    step = gradient(engine, model)
+    found = [run(step, 1), run(step, 2, N - 2), run(step, 3)]
+    return found, torch.rand(()), step
+
+
+@pytest.mark.parametrize("engine", ["auto", "graph"])
+def test_graph_and_eager_steps_are_the_same_to_the_bit(engine):
+    *expected, _ = trail("eager")
+    *found, step = trail(engine)
+    assert step.captured is not None
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+def test_compiled_steps_are_the_same_to_rounding():
+    *expected, _ = trail("eager")
+    *found, _ = trail("compile")
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_eager_engine_captures_nothing():
+    assert trail("eager")[-1].captured is None
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [(Branching, "site 'content'"), (Counting, "log_p/z comes out otherwise"), (Drawing, "comes out otherwise")],
+)
+def test_what_cannot_be_captured_runs_as_it_is_or_is_refused(model, reason):
+    np.random.seed(0)  # noqa: NPY002
+    *expected, _ = trail("eager", model)
+    np.random.seed(0)  # noqa: NPY002
+    *found, step = trail("auto", model)
+    assert step.captured is None
+    assert reason in step.eager_because
+    if model is not Counting:  # whose runs before the first step count too
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    with pytest.raises(InputError, match=rf"engine graph cannot capture this program: .*{reason}.*engine eager"):
+        trail("graph", model)
+
+
+def test_weight_that_moves_is_followed():
+    def steps(engine):
+        step = gradient(engine)
+        return [run(step, seed, kl_weight=torch.tensor(weight)) for seed, weight in ((1, 0.1), (2, 0.5))]
+
+    torch.testing.assert_close(steps("graph"), steps("eager"))
