@@ -17,7 +17,7 @@ REFRESH = 20
 class Progress:
     """Use as a context manager. Where the output is no terminal, only the lines appear."""
 
-    def __init__(self, console: Console, epochs: int, epochs_done: int = 0) -> None:
+    def __init__(self, console: Console, epochs: int) -> None:
         self.console = console
         self.bar = Bar(
             TextColumn("epoch {task.fields[epoch]}"),
@@ -32,7 +32,6 @@ class Progress:
         )
         self.notes: set[str] = set()
         self.epochs = epochs
-        self.epochs_done = epochs_done
         self.task = self.bar.add_task("fit", total=None, epoch=f"1/{epochs}", rate="", terms="")
 
     def __enter__(self) -> "Progress":
