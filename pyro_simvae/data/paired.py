@@ -129,13 +129,24 @@ class PairedViews(nn.Module):
                 for name, shape in event_shapes.items()
             }
         )
+        self._num_uniforms = [module.num_uniforms for module in self.views.values()]
 
     def forward(self, images: Modalities, num_views: int) -> tuple[Modalities, Drawn]:
+        """Draw and augment in one; see `augment`."""
+        device = next(iter(images.views.values())).device
+        return self.augment(images, self.draw(len(images), num_views).to(device, non_blocking=True), num_views)
+
+    def draw(self, num_groups: int, num_views: int) -> Tensor:
+        """The randomness of a batch: (num_groups, the modalities' uniform numbers side by side), in [0, 1), on the CPU."""
+        return torch.rand(num_groups, sum(self._num_uniforms))
+
+    def augment(self, images: Modalities, uniforms: Tensor, num_views: int) -> tuple[Modalities, Drawn]:
         """The views, and the parameters of the steps in use as "modality/parameter" (n, 1, ...)."""
+        numbers = dict(zip(self.views, uniforms.split(self._num_uniforms, 1), strict=True))
         views: dict[str, Tensor] = {}
         parameters: Drawn = {}
         for name, items in images.views.items():
-            drawn, of_steps = self.views[name](items.unsqueeze(1), 1)
+            drawn, of_steps = self.views[name].augment(items.unsqueeze(1), numbers[name], 1)
             views[name] = drawn.squeeze(1)
             parameters |= {f"{name}/{key}": value for key, value in of_steps.items()}
         return Modalities(views, images.present), parameters

@@ -93,7 +93,7 @@ class Views(nn.Module):
         # Items come first and their views third, (n K, C, J / K, H, W): an item is converted and read once for all its views.
         x = self._moved(x.flatten(0, 1), parameters, num_views // given)
         x = self._coloured(x, {name: value.view(*x.shape[:3:2], *value.shape[1:]) for name, value in parameters.items()})
-        x = self._finish(x).transpose(1, 2).reshape(n, num_views, *self.event_shape)
+        x = self._finish(x).transpose(1, 2).contiguous().view(n, num_views, *self.event_shape)
         parameters.pop("jitter_order", None)
         return x, {name: value.view(n, num_views, *value.shape[1:]) for name, value in parameters.items()}
 
@@ -121,10 +121,13 @@ class Views(nn.Module):
         return x
 
     def _finish(self, x: Tensor) -> Tensor:
+        """Images in place."""
         threshold = self.augmentation.threshold
         # Interpolation may leave [0, 1] by a rounding error, which a Bernoulli likelihood refuses.
-        return x.clamp(0, 1) if threshold is None else (x > threshold).float()
+        return x.clamp_(0, 1) if threshold is None else (x > threshold).float()
 
 
 def _to_unit_floats(images: Tensor) -> Tensor:
-    return images.float().div_(255) if images.dtype == torch.uint8 else images.float()
+    """A copy, float32."""
+    x = images.to(torch.float32, copy=True)
+    return x.div_(255) if images.dtype == torch.uint8 else x
