@@ -1,7 +1,7 @@
 """Steps on the colours of a batch of views, each view with its own numbers.
 
-Images are `(n, 3, J, H, W)`, RGB in [0, 1], and change in place; numbers of the views are `(n, J)`. Masks are numbers too:
-to multiply by them is many times faster than to select, and no value is looked at on the host.
+Images are `(n, 3, J, H, W)`, RGB in [0, 1], and change in place; a number for each view is `(n, J)`. Masks are numbers
+too: to multiply by them is many times faster than to select. No value is looked at on the host.
 
 Brightness, contrast, saturation and grayscale are one operation: an image is blended with a duller one,
 
@@ -21,42 +21,34 @@ def jitter(x: Tensor, factors: Tensor, order: Tensor, turns: bool = True) -> Ten
     places on either side; at a place where none has its turn, f = 1 leaves the image as it is.
 
     Args:
-        x: images.
+        x: images, changed in place.
         factors: `(n, J, 4)`: of brightness, contrast and saturation, and the hue's turn as a fraction of a circle.
         order: `(n, J, 4)`: the four steps act by ascending value.
-        turns: False leaves the hue's turn out, where all are zero.
+        turns: False where all turns are zero, which saves the time for them.
+
+    Returns:
+        x.
     """
-    used = 4 if turns else 3
-    rank = order[..., :used].argsort(-1).argsort(-1)
-    change = factors[..., :3] - 1
-
-    def blend_at(place: int, of_side: Tensor | None) -> None:
-        now = rank[..., :3] == place
-        acting = change * (now if of_side is None else now & of_side)
-        blend(x, 1 + acting.sum(-1), mean=-acting[..., 1], luma=-acting[..., 2])
-
-    if not turns:
-        for place in (0, 1, 2):
-            blend_at(place, None)
-        return x
-    turn = rank[..., 3:]
+    if not turns:  # last, and then not at all
+        order = torch.cat([order[..., :3], torch.full_like(order[..., :1], torch.inf)], -1)
+    rank = order.argsort(-1).argsort(-1)
+    blends, turn = rank[..., :3], rank[..., 3:]
     for place in (0, 1, 2):
-        blend_at(place, turn > place)
-    turn_hue(x, factors[..., 3])
-    for place in (1, 2, 3):
-        blend_at(place, turn < place)
+        _blend_some(x, factors, (blends == place) & (place < turn))
+    if turns:
+        turn_hue(x, factors[..., 3])
+        for place in (1, 2, 3):
+            _blend_some(x, factors, (blends == place) & (place > turn))
     return x
 
 
 def blend(x: Tensor, factor: Tensor, *, luma: Tensor, mean: Tensor | None = None) -> Tensor:
     """x <- clamp(factor x + luma Y + mean average(Y), 0, 1), with Y the luma of each pixel (ITU-R BT.601)."""
     red, green, blue = x.unbind(1)
-    other = (0.299 * red).add_(green, alpha=0.587).add_(blue, alpha=0.114)
-    if mean is None:
-        other.mul_(_each(luma))
-    else:
-        average = other.mean((-2, -1), keepdim=True)
-        other.mul_(_each(luma)).add_(average * _each(mean))
+    pixel_luma = (0.299 * red).add_(green, alpha=0.587).add_(blue, alpha=0.114)
+    other = pixel_luma * _each(luma)
+    if mean is not None:
+        other.add_(pixel_luma.mean((-2, -1), keepdim=True) * _each(mean))
     return x.mul_(_each(factor)[:, None]).add_(other[:, None]).clamp_(0, 1)
 
 
@@ -84,6 +76,12 @@ def turn_hue(x: Tensor, turn: Tensor) -> Tensor:
     green.copy_(hue).sub_(2).abs_().neg_().add_(2)
     blue.copy_(hue).sub_(4).abs_().neg_().add_(2)
     return x.clamp_(0, 1).mul_(chroma[:, None]).add_(low[:, None])
+
+
+def _blend_some(x: Tensor, factors: Tensor, which: Tensor) -> None:
+    """A blend of each view, brightness, contrast or saturation `(n, J, 3)` bool, or none."""
+    change = (factors[..., :3] - 1) * which
+    blend(x, 1 + change.sum(-1), mean=-change[..., 1], luma=-change[..., 2])
 
 
 def _each(value: Tensor) -> Tensor:

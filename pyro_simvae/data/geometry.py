@@ -5,9 +5,9 @@ right and y downwards, the pixel at e of the view shows what is at
 
     d = A e + b
 
-in the item. The steps of an augmentation act one after the other, so the view's pixel passes back through them, the last
-one first. Their composition is again an affine map, so the item is interpolated once, whatever the steps are: a crop
-of a rotated image is sharper than if it had been rotated, stored as pixels and then cropped.
+in the item. The steps of an augmentation act one after the other, so the view's pixel passes back through them, the
+last one first. Their composition is again an affine map, so the item is interpolated once, whatever the steps are: a
+crop of a rotated image is sharper than where it is rotated, stored as pixels and then cropped, as in kornia.
 """
 
 import math

@@ -123,13 +123,12 @@ class PairedViews(nn.Module):
 
     def __init__(self, augmentation: Augmentation, event_shapes: Mapping[str, tuple[int, ...]]) -> None:
         super().__init__()
-        self.views: Any = nn.ModuleDict(
-            {
-                name: Views(augmentation if len(shape) == 3 else Augmentation(), shape)
-                for name, shape in event_shapes.items()
-            }
-        )
-        self._num_uniforms = [module.num_uniforms for module in self.views.values()]
+        views = {
+            name: Views(augmentation if len(shape) == 3 else Augmentation(), shape)
+            for name, shape in event_shapes.items()
+        }
+        self.views: Any = nn.ModuleDict(views)
+        self._num_uniforms = [of_modality.num_uniforms for of_modality in views.values()]
 
     def forward(self, images: Modalities, num_views: int) -> tuple[Modalities, Drawn]:
         """Draw and augment in one; see `augment`."""
@@ -137,7 +136,7 @@ class PairedViews(nn.Module):
         return self.augment(images, self.draw(len(images), num_views).to(device, non_blocking=True), num_views)
 
     def draw(self, num_groups: int, num_views: int) -> Tensor:
-        """The randomness of a batch: (num_groups, the modalities' uniform numbers side by side), in [0, 1), on the CPU."""
+        """The randomness of a batch: (num_groups, K) in [0, 1), on the CPU; the modalities' numbers side by side."""
         return torch.rand(num_groups, sum(self._num_uniforms))
 
     def augment(self, images: Modalities, uniforms: Tensor, num_views: int) -> tuple[Modalities, Drawn]:

@@ -15,9 +15,9 @@ __all__ = ["PRESETS", "Augmentation", "Drawn", "Views", "preset"]
 class Views(nn.Module):
     """The views of a batch of groups, and the parameters that they were drawn with.
 
-    To draw views is two steps. `draw` takes all randomness of a batch from torch's global CPU generator, so that a seed gives
-    the same augmentation on every device. `augment` is a function of the images and these numbers: tensor operations
-    of static shapes on the images' device, which a CUDA graph can capture.
+    To draw views is two steps. `draw` takes all randomness of a batch from torch's global CPU generator, so that a
+    seed gives the same augmentation on every device. `augment` is a function of the images and these numbers: tensor
+    operations of static shapes on the images' device, which a CUDA graph can capture.
 
     Args:
         augmentation: What is done to one view.
@@ -55,8 +55,8 @@ class Views(nn.Module):
     def augment(self, images: Tensor, uniforms: Tensor, num_views: int) -> tuple[Tensor, Drawn]:
         """The views that the numbers give.
 
-        Geometry is composed and interpolated once (bilinear, black beyond the edge); the hue is turned and the colours are
-        blended in an order of each view's own.
+        All steps that move pixels are one map, interpolated once (bilinear, black beyond the edge). The four steps of
+        the jitter act in an order drawn for each view.
 
         Args:
             images: (n, K, *event): K = 1, an item that every view of its group is drawn from, or K = J, an
@@ -90,12 +90,12 @@ class Views(nn.Module):
         if len(self.event_shape) != 3:
             return x.expand(n, num_views, *self.event_shape), {}
         parameters = parameters_of(self.augmentation, uniforms, *self.event_shape[1:])
-        # Items come first and their views third, (n K, C, J / K, H, W): an item is converted and read once for all its views.
+        # An item's views come third, (n K, C, J / K, H, W), so that it is converted and read once for all of them.
         x = self._moved(x.flatten(0, 1), parameters, num_views // given)
-        x = self._coloured(x, {name: value.view(*x.shape[:3:2], *value.shape[1:]) for name, value in parameters.items()})
-        x = self._finish(x).transpose(1, 2).contiguous().view(n, num_views, *self.event_shape)
+        x = self._finish(self._coloured(x, parameters))
         parameters.pop("jitter_order", None)
-        return x, {name: value.view(n, num_views, *value.shape[1:]) for name, value in parameters.items()}
+        of_views = {name: value.unflatten(0, (n, num_views)) for name, value in parameters.items()}
+        return x.transpose(1, 2).contiguous().view(n, num_views, *self.event_shape), of_views
 
     @torch.no_grad()
     def plain(self, images: Tensor) -> Tensor:
@@ -112,12 +112,13 @@ class Views(nn.Module):
         return resample(items, source, "bilinear" if {"crop_box", "rotation"} & parameters.keys() else "nearest")
 
     def _coloured(self, x: Tensor, parameters: Drawn) -> Tensor:
-        """Images (n K, C, J / K, H, W), in place, by parameters (n K, J / K, ...)."""
+        """Images (n K, C, J / K, H, W), in place."""
+        of_views = {name: value.unflatten(0, (len(x), x.shape[2])) for name, value in parameters.items()}
         if self.augmentation.jitter is not None:
             turns = self.augmentation.jitter[3] > 0
-            colour.jitter(x, parameters["jitter"], parameters["jitter_order"], turns)
-        if "grayscale" in parameters:
-            colour.blend(x, 1 - parameters["grayscale"], luma=parameters["grayscale"])
+            colour.jitter(x, of_views["jitter"], of_views["jitter_order"], turns)
+        if "grayscale" in of_views:
+            colour.blend(x, 1 - of_views["grayscale"], luma=of_views["grayscale"])
         return x
 
     def _finish(self, x: Tensor) -> Tensor:

@@ -82,7 +82,6 @@ def test_a_crop_of_a_moved_image_is_one_interpolation_of_both(images: Tensor) ->
     first(images, params=drawn_first)
     second(images, params=drawn_second)
     matrix = second.transform_matrix @ first.transform_matrix
-    # Beyond the item is black in both; kornia takes the matrix in the pixels of corner-aligned grids, as for crops.
     expected = warp_affine(images, matrix[:, :2], (HEIGHT, WIDTH), align_corners=True)
     assert torch.allclose(views(images, moved | cropped), expected, atol=1e-5)
 

@@ -123,9 +123,7 @@ def test_jitter_draws_as_kornia() -> None:
 
 def test_what_happens_with_a_probability() -> None:
     ours = drawn_by(
-        Augmentation(
-            horizontal_flip=0.5, vertical_flip=0.3, jitter=(0.4,) * 4, jitter_probability=0.8, grayscale=0.2
-        )
+        Augmentation(horizontal_flip=0.5, vertical_flip=0.3, jitter=(0.4,) * 4, jitter_probability=0.8, grayscale=0.2)
     )
     jittered = (ours["jitter"] != torch.tensor([1.0, 1.0, 1.0, 0.0])).any(1).float()
     happened = {name: ours[name] for name in ("horizontal_flip", "vertical_flip", "grayscale")} | {"jitter": jittered}
