@@ -39,9 +39,11 @@ def source_map(parameters: Drawn, height: int, width: int) -> Map | None:
     """
     maps = []
     if "horizontal_flip" in parameters:
-        maps.append(_flip(parameters["horizontal_flip"], 0))
+        sign = 1 - 2 * parameters["horizontal_flip"]
+        maps.append(_scale(sign, torch.ones_like(sign)))
     if "vertical_flip" in parameters:
-        maps.append(_flip(parameters["vertical_flip"], 1))
+        sign = 1 - 2 * parameters["vertical_flip"]
+        maps.append(_scale(torch.ones_like(sign), sign))
     if "crop_box" in parameters:
         maps.append(_crop(parameters["crop_box"], height, width))
     if "rotation" in parameters:
@@ -78,13 +80,6 @@ def _then(first: Map, second: Map) -> Map:
     return Map(linear, (second.linear * first.offset[:, None]).sum(2) + second.offset)
 
 
-def _flip(flipped: Tensor, axis: int) -> Map:
-    """flipped `(B,)`: 0 or 1; axis 0 swaps left and right, 1 top and bottom."""
-    sign = 1 - 2 * flipped
-    same = torch.ones_like(sign)
-    return _scale(*((sign, same) if axis == 0 else (same, sign)))
-
-
 def _crop(box: Tensor, height: int, width: int) -> Map:
     """The centres of a view's outermost pixels come from the centres of the box's.
 
@@ -102,8 +97,8 @@ def _affine(parameters: Drawn, height: int, width: int) -> Map:
 
     R turns clockwise by the rotation, s is the scale, t the translation, and with tangents u, v of the shears
 
-        S = [ 1   -u    ]     S^-1 = [ 1 + u v   u ]     R^-1 = [  cos  sin ]
-            [ -v  1 + uv ]            [ v         1 ]            [ -sin  cos ]
+        S = [  1      -u   ]     S^-1 = [ 1 + u v   u ]     R^-1 = [  cos  sin ]
+            [ -v   1 + u v ]            [    v      1 ]            [ -sin  cos ]
     """
     angle = parameters["rotation"] * (math.pi / 180)
     cos, sin = angle.cos(), angle.sin()
