@@ -166,7 +166,6 @@ def _versions() -> Record:
 
 def _import_late() -> None:
     """What fits import when they need it: the first one of a process should not be charged for it."""
-    import kornia.augmentation  # noqa: F401
     import sklearn.linear_model  # noqa: F401
 
     import pyro_simvae.inspection.gallery  # noqa: F401

@@ -7,7 +7,8 @@ from pyro_simvae.errors import InputError, unknown_name
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How a view is drawn from an image. The steps act in the order of the fields.
+    """How a view is drawn from an image. The steps act in the order of the fields; those that move pixels, from the
+    rotation to the flips, are composed, and the image is interpolated once.
 
     Args:
         rotation: Largest angle, in degrees up to 180, in either direction; black moves in.
@@ -21,7 +22,7 @@ class Augmentation:
         vertical_flip: Probability to swap top and bottom.
         jitter: Strengths (brightness, contrast, saturation, hue), in [0, 1]. The first three multiply by a
             factor between 1 - strength and 1 + strength; the hue turns by at most its strength, up to 0.5, as
-            a fraction of a circle.
+            a fraction of a circle. The order of the four is drawn for each view.
         jitter_probability: Probability that a view is jittered at all.
         grayscale: Probability to drop the colour.
         threshold: Pixels above it become 1 and the others 0, in plain images too; in [0, 1].
@@ -71,7 +72,7 @@ PRESETS: dict[str, Augmentation] = {
     "none": Augmentation(),
     # Any image: nothing about it but its orientation is assumed.
     "crop": Augmentation(crop_scale=(0.4, 1.0), horizontal_flip=0.5),
-    # Digits lose their class when flipped. At 8x8 a second interpolation, to rotate, would blur them away.
+    # Digits lose their class when flipped.
     "digits": Augmentation(crop_scale=(0.6, 1.0)),
     "mnist": Augmentation(rotation=15.0, translation=0.1, scale=(0.8, 1.2), shear=15.0),
     "fashion_mnist": Augmentation(crop_scale=(0.5, 1.0), horizontal_flip=0.5),

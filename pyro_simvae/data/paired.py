@@ -123,19 +123,29 @@ class PairedViews(nn.Module):
 
     def __init__(self, augmentation: Augmentation, event_shapes: Mapping[str, tuple[int, ...]]) -> None:
         super().__init__()
-        self.views: Any = nn.ModuleDict(
-            {
-                name: Views(augmentation if len(shape) == 3 else Augmentation(), shape)
-                for name, shape in event_shapes.items()
-            }
-        )
+        views = {
+            name: Views(augmentation if len(shape) == 3 else Augmentation(), shape)
+            for name, shape in event_shapes.items()
+        }
+        self.views: Any = nn.ModuleDict(views)
+        self._num_uniforms = [of_modality.num_uniforms for of_modality in views.values()]
 
     def forward(self, images: Modalities, num_views: int) -> tuple[Modalities, Drawn]:
+        """Draw and augment in one; see `augment`."""
+        device = next(iter(images.views.values())).device
+        return self.augment(images, self.draw(len(images), num_views).to(device, non_blocking=True), num_views)
+
+    def draw(self, num_groups: int, num_views: int) -> Tensor:
+        """The randomness of a batch: (num_groups, K) in [0, 1), on the CPU; the modalities' numbers side by side."""
+        return torch.rand(num_groups, sum(self._num_uniforms))
+
+    def augment(self, images: Modalities, uniforms: Tensor, num_views: int) -> tuple[Modalities, Drawn]:
         """The views, and the parameters of the steps in use as "modality/parameter" (n, 1, ...)."""
+        numbers = dict(zip(self.views, uniforms.split(self._num_uniforms, 1), strict=True))
         views: dict[str, Tensor] = {}
         parameters: Drawn = {}
         for name, items in images.views.items():
-            drawn, of_steps = self.views[name](items.unsqueeze(1), 1)
+            drawn, of_steps = self.views[name].augment(items.unsqueeze(1), numbers[name], 1)
             views[name] = drawn.squeeze(1)
             parameters |= {f"{name}/{key}": value for key, value in of_steps.items()}
         return Modalities(views, images.present), parameters

@@ -1,31 +1,23 @@
 """Drawing the J views of every group at once, on the device of the images."""
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor, nn
 
+from pyro_simvae.data import colour
 from pyro_simvae.data.augmentation import PRESETS, Augmentation, preset
+from pyro_simvae.data.geometry import resample, source_map
+from pyro_simvae.data.random_parameters import Drawn, num_uniforms, parameters_of
 from pyro_simvae.errors import InputError
 
-if TYPE_CHECKING:
-    from kornia.augmentation import AugmentationBase2D
-
-__all__ = ["PRESETS", "Augmentation", "Views", "preset"]
-
-Drawn = dict[str, Tensor]
-"""Parameters drawn for a batch of images, each (B, ...)."""
-
-Step = tuple["AugmentationBase2D", Callable[[Drawn], Drawn]]
-"""A kornia operation, and how its parameters read in the terms of `Views.forward`."""
+__all__ = ["PRESETS", "Augmentation", "Drawn", "Views", "preset"]
 
 
 class Views(nn.Module):
     """The views of a batch of groups, and the parameters that they were drawn with.
 
-    All randomness comes from torch's global CPU generator (kornia draws there and moves the numbers over), so
-    that a seed gives the same augmentation on every device.
+    To draw views is two steps. `draw` takes all randomness of a batch from torch's global CPU generator, so that a
+    seed gives the same augmentation on every device. `augment` is a function of the images and these numbers: tensor
+    operations of static shapes on the images' device, which a CUDA graph can capture.
 
     Args:
         augmentation: What is done to one view.
@@ -39,26 +31,37 @@ class Views(nn.Module):
         super().__init__()
         self.augmentation = augmentation
         self.event_shape = tuple(event_shape)
+        self.num_uniforms = num_uniforms(augmentation)
+        """Uniform numbers that a view takes."""
         if len(event_shape) != 3:
             if augmentation != Augmentation():
                 raise InputError("vectors have no image augmentation; take the view preset none")
-            self._steps: list[Step] = []
-            return
-        if event_shape[0] != 3 and (augmentation.jitter is not None or augmentation.grayscale > 0):
+        elif event_shape[0] != 3 and (augmentation.jitter is not None or augmentation.grayscale > 0):
             raise InputError(
                 f"colour jitter and grayscale need images with 3 channels, these have {event_shape[0]}; "
                 f"take a view preset without them, for example crop"
             )
-        # A plain list: kornia's modules would fill a checkpoint with buffers that only repeat the settings.
-        self._steps = _image_steps(augmentation, event_shape[1], event_shape[2])
+
+    def forward(self, images: Tensor, num_views: int) -> tuple[Tensor, Drawn]:
+        """Draw and augment in one; see `augment`."""
+        uniforms = self.draw(len(images), num_views)
+        return self.augment(images, uniforms.to(images.device, non_blocking=True), num_views)
+
+    def draw(self, num_groups: int, num_views: int) -> Tensor:
+        """The randomness of a batch: (num_groups J, num_uniforms), uniform in [0, 1), on the CPU."""
+        return torch.rand(num_groups * num_views, self.num_uniforms)
 
     @torch.no_grad()
-    def forward(self, images: Tensor, num_views: int) -> tuple[Tensor, Drawn]:
-        """Draw the views.
+    def augment(self, images: Tensor, uniforms: Tensor, num_views: int) -> tuple[Tensor, Drawn]:
+        """The views that the numbers give.
+
+        All steps that move pixels are one map, interpolated once (bilinear, black beyond the edge). The four steps of
+        the jitter act in an order drawn for each view.
 
         Args:
             images: (n, K, *event): K = 1, an item that every view of its group is drawn from, or K = J, an
                 item for each view. uint8 in [0, 255] or float in [0, 1]; real for vectors.
+            uniforms: As from `draw`, on the images' device.
             num_views: J.
 
         Returns:
@@ -83,77 +86,49 @@ class Views(nn.Module):
             raise InputError(
                 f"the data draws {given} views a group, not {num_views}; set the number of views to {given}"
             )
-        x = _to_unit_floats(images).expand(n, num_views, *self.event_shape)
-
-        parameters: Drawn = {}
-        flat = x.reshape(-1, *self.event_shape)
-        for operation, read in self._steps:
-            drawn = operation.forward_parameters(flat.shape)
-            flat = operation(flat, params=drawn)
-            for name, value in read(drawn).items():
-                parameters[name] = value.to(flat.device, torch.float32).view(n, num_views, *value.shape[1:])
-        return self._finish(flat.view(n, num_views, *self.event_shape)), parameters
+        x = _to_unit_floats(images)
+        if len(self.event_shape) != 3:
+            return x.expand(n, num_views, *self.event_shape), {}
+        parameters = parameters_of(self.augmentation, uniforms, *self.event_shape[1:])
+        # An item's views come third, (n K, C, J / K, H, W), so that it is converted and read once for all of them.
+        x = self._moved(x.flatten(0, 1), parameters, num_views // given)
+        x = self._finish(self._coloured(x, parameters))
+        parameters.pop("jitter_order", None)
+        of_views = {name: value.unflatten(0, (n, num_views)) for name, value in parameters.items()}
+        return x.transpose(1, 2).contiguous().view(n, num_views, *self.event_shape), of_views
 
     @torch.no_grad()
     def plain(self, images: Tensor) -> Tensor:
         """Images (n, *event) as the networks see them, unaugmented: float32, thresholded if the views are."""
-        return self._finish(_to_unit_floats(images))
+        x = _to_unit_floats(images)
+        return self._finish(x) if len(self.event_shape) == 3 else x
+
+    def _moved(self, items: Tensor, parameters: Drawn, views_an_item: int) -> Tensor:
+        """Items (n K, C, H, W) to new images (n K, C, J / K, H, W)."""
+        source = source_map(parameters, *self.event_shape[1:])
+        if source is None:
+            return items[:, :, None].expand(-1, -1, views_an_item, -1, -1).clone()
+        # Flips alone move whole pixels.
+        return resample(items, source, "bilinear" if {"crop_box", "rotation"} & parameters.keys() else "nearest")
+
+    def _coloured(self, x: Tensor, parameters: Drawn) -> Tensor:
+        """Images (n K, C, J / K, H, W), in place."""
+        of_views = {name: value.unflatten(0, (len(x), x.shape[2])) for name, value in parameters.items()}
+        if self.augmentation.jitter is not None:
+            turns = self.augmentation.jitter[3] > 0
+            colour.jitter(x, of_views["jitter"], of_views["jitter_order"], turns)
+        if "grayscale" in of_views:
+            colour.blend(x, 1 - of_views["grayscale"], luma=of_views["grayscale"])
+        return x
 
     def _finish(self, x: Tensor) -> Tensor:
-        if len(self.event_shape) != 3:
-            return x
+        """Images in place."""
         threshold = self.augmentation.threshold
         # Interpolation may leave [0, 1] by a rounding error, which a Bernoulli likelihood refuses.
-        return x.clamp(0, 1) if threshold is None else (x > threshold).float()
+        return x.clamp_(0, 1) if threshold is None else (x > threshold).float()
 
 
 def _to_unit_floats(images: Tensor) -> Tensor:
-    return images.float().div(255) if images.dtype == torch.uint8 else images.float()
-
-
-def _image_steps(augmentation: Augmentation, height: int, width: int) -> list[Step]:
-    """The augmentation's steps that are in use, in order."""
-    from kornia import augmentation as kornia
-
-    sides = torch.tensor([width, height])
-
-    def affine(drawn: Drawn) -> Drawn:
-        shear = torch.stack([drawn["shear_x"], drawn["shear_y"]], dim=1)
-        used = {"rotation": drawn["angle"], "translation": drawn["translations"] / sides}
-        return used | {"scale": drawn["scale"][:, 0], "shear": shear}
-
-    def crop_box(drawn: Drawn) -> Drawn:
-        # kornia gives the centres of the corner pixels, clockwise from the top left; both belong to the crop.
-        first, last = drawn["src"][:, 0], drawn["src"][:, 2]
-        return {"crop_box": torch.cat([first / sides, (last - first + 1) / sides], dim=1)}
-
-    def factors(drawn: Drawn) -> Drawn:
-        names = ("brightness_factor", "contrast_factor", "saturation_factor", "hue_factor")
-        applied = drawn["batch_prob"][:, None] > 0.5
-        unchanged = torch.tensor([1.0, 1.0, 1.0, 0.0])
-        return {"jitter": torch.where(applied, torch.stack([drawn[name] for name in names], dim=1), unchanged)}
-
-    def applied(name: str) -> Callable[[Drawn], Drawn]:
-        return lambda drawn: {name: drawn["batch_prob"]}
-
-    a = augmentation
-    steps: list[Step] = []
-    if (a.rotation, a.translation, a.scale, a.shear) != (0, 0, (1, 1), 0):
-        shift = (a.translation, a.translation)
-        shear = (-a.shear, a.shear, -a.shear, a.shear)
-        steps.append((kornia.RandomAffine(a.rotation, shift, a.scale, shear, p=1.0), affine))
-    if a.crop_scale is not None:
-        # Resampling crops the whole batch in one go; kornia's default loops over the images.
-        crop = kornia.RandomResizedCrop(
-            (height, width), scale=a.crop_scale, ratio=a.crop_ratio, p=1.0, cropping_mode="resample"
-        )
-        steps.append((crop, crop_box))
-    if a.horizontal_flip > 0:
-        steps.append((kornia.RandomHorizontalFlip(p=a.horizontal_flip), applied("horizontal_flip")))
-    if a.vertical_flip > 0:
-        steps.append((kornia.RandomVerticalFlip(p=a.vertical_flip), applied("vertical_flip")))
-    if a.jitter is not None:
-        steps.append((kornia.ColorJitter(*a.jitter, p=a.jitter_probability), factors))
-    if a.grayscale > 0:
-        steps.append((kornia.RandomGrayscale(p=a.grayscale), applied("grayscale")))
-    return steps
+    """A copy, float32."""
+    x = images.to(torch.float32, copy=True)
+    return x.div_(255) if images.dtype == torch.uint8 else x

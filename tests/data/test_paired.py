@@ -76,6 +76,24 @@ def test_views_augment_images_and_leave_vectors(split):
     assert isinstance(views_of(Augmentation(), (1, 4, 5)), Views)
 
 
+def test_drawing_and_augmenting_are_what_forward_does():
+    shapes = {"photo": (3, 8, 8), "words": (5,), "sketch": (3, 6, 6)}
+    items = Modalities({name: torch.rand(4, *shape) for name, shape in shapes.items()})
+    augmentation = Augmentation(crop_scale=(0.5, 1.0), jitter=(0.4, 0.4, 0.4, 0.1))
+    views = PairedViews(augmentation, shapes)
+    torch.manual_seed(0)
+    x, parameters = views(items, 3)
+    torch.manual_seed(0)
+    uniforms = views.draw(4, 3)
+    again, same = views.augment(items, uniforms, 3)
+    assert uniforms.shape == (4, 2 * Views(augmentation, (3, 8, 8)).num_uniforms)
+    for name in shapes:
+        assert torch.equal(again.views[name], x.views[name])
+    assert list(same) == [f"{name}/{key}" for name in ("photo", "sketch") for key in ("crop_box", "jitter")]
+    assert all(torch.equal(same[key], value) for key, value in parameters.items())
+    assert not torch.equal(same["photo/jitter"], same["sketch/jitter"])
+
+
 def test_views_keep_what_is_missing(split):
     present = [[True, True]] * 5 + [[True, False], [False, True]]
     items = split(present).images(torch.arange(7))

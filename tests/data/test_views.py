@@ -1,10 +1,13 @@
 import math
 
+import kornia
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.nn import functional
 
+from pyro_simvae.data.random_parameters import parameters_of
 from pyro_simvae.data.views import PRESETS, Augmentation, Views, preset
 from pyro_simvae.errors import InputError
 
@@ -182,6 +185,96 @@ def test_the_global_seed_reproduces_the_views(name: str) -> None:
         draws.append(Views(preset(name), shape)(images, 2)[0])
     assert torch.equal(draws[0], draws[1])
     assert not torch.equal(draws[0], draws[2])
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("given", [1, 3])
+def test_drawing_and_augmenting_are_what_forward_does(name: str, given: int) -> None:
+    shape = GREY if "mnist" in name else COLOUR
+    images = smooth_images(5, shape).expand(5, given, *shape)
+    views = Views(preset(name), shape)
+    torch.manual_seed(0)
+    x, parameters = views(images, 3)
+    torch.manual_seed(0)
+    uniforms = views.draw(5, 3)
+    assert uniforms.shape == (15, views.num_uniforms)
+    assert uniforms.dtype == torch.float32
+    after = torch.get_rng_state()
+    again, same = views.augment(images, uniforms, 3)
+    assert torch.equal(torch.get_rng_state(), after)
+    assert torch.equal(again, x)
+    assert again.is_contiguous()
+    assert list(same) == list(parameters)
+    assert all(torch.equal(same[key], value) for key, value in parameters.items())
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("given", [1, 2])
+def test_augmenting_looks_at_no_value(name: str, given: int) -> None:
+    """Tensors without values, as a captured graph meets them, refuse every operation whose shapes depend on data."""
+    shape = GREY if "mnist" in name else COLOUR
+    views = Views(preset(name), shape)
+    with FakeTensorMode():
+        images = torch.empty(4, given, *shape, dtype=torch.uint8, device="cuda")
+        uniforms = torch.empty(8, views.num_uniforms, device="cuda")
+        x, parameters = views.augment(images, uniforms, 2)
+    assert x.shape == (4, 2, *shape)
+    # Nothing of it is left on, or brought from, the host.
+    assert {value.device.type for value in (x, *parameters.values())} == {"cuda"}
+
+
+def test_fake_tensors_refuse_data_dependence() -> None:
+    with FakeTensorMode(), pytest.raises(DataDependentOutputException):
+        bool(torch.empty(4, device="cuda").all())
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar10_paper", "sprites"])
+def test_a_view_is_kornias_steps_one_after_the_other(name: str) -> None:
+    augmentation = preset(name)
+    views = Views(augmentation, COLOUR)
+    images = smooth_images(12, COLOUR)
+    uniforms = views.draw(12, 2)
+    x, parameters = views.augment(images, uniforms, 2)
+    order = parameters_of(augmentation, uniforms, 32, 32)["jitter_order"].argsort(1).view(12, 2, 4)
+    steps = (
+        kornia.enhance.adjust_brightness_accumulative,
+        kornia.enhance.adjust_contrast_with_mean_subtraction,
+        kornia.enhance.adjust_saturation_with_gray_subtraction,
+        lambda image, fraction: kornia.enhance.adjust_hue(image, 2 * math.pi * fraction),
+    )
+    for i in range(12):
+        for j in range(2):
+            left, top, width, height = (32 * parameters["crop_box"][i, j]).tolist()
+            right, bottom = left + width - 1, top + height - 1
+            corners = torch.tensor([[[left, top], [right, top], [right, bottom], [left, bottom]]])
+            expected = kornia.geometry.transform.crop_and_resize(images[i].float() / 255, corners, (32, 32))
+            if "horizontal_flip" in parameters and parameters["horizontal_flip"][i, j]:
+                expected = expected.flip(-1)
+            for step in order[i, j].tolist():
+                expected = steps[step](expected, parameters["jitter"][i, j, step])
+            if "grayscale" in parameters and parameters["grayscale"][i, j]:
+                expected = kornia.color.rgb_to_grayscale(expected).expand(-1, 3, -1, -1)
+            # Positions are rounded to single precision in both, on edges of up to a tenth a pixel.
+            assert torch.allclose(x[i, j], expected[0], atol=2e-5)
+
+
+@pytest.mark.parametrize("augmentation", [Augmentation(), Augmentation(jitter=(0.4,) * 4, grayscale=0.5)])
+@pytest.mark.parametrize("given", [1, 2])
+def test_the_items_stay_as_they_are(augmentation: Augmentation, given: int) -> None:
+    images = torch.rand(4, given, *COLOUR)
+    before = images.clone()
+    x, _ = Views(augmentation, COLOUR)(images, 2)
+    x.zero_()
+    assert torch.equal(images, before)
+
+
+def test_double_precision_becomes_single() -> None:
+    images = torch.rand(4, 1, *COLOUR, dtype=torch.float64)
+    views = Views(preset("cifar10"), COLOUR)
+    uniforms = views.draw(4, 2)
+    x, _ = views.augment(images, uniforms, 2)
+    assert x.dtype == torch.float32
+    assert torch.equal(x, views.augment(images.float(), uniforms, 2)[0])
 
 
 def test_nothing_of_it_enters_a_checkpoint() -> None:
