@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pyro
 import torch
@@ -21,31 +21,35 @@ from pyro_simvae.errors import InputError
 from pyro_simvae.inference import rng
 from pyro_simvae.inference.elbo import Ledger, LedgerELBO, sum_of_terms
 from pyro_simvae.inference.files import CHECKPOINT_FORMAT, load_checkpoint, save_checkpoint, write_csv
+from pyro_simvae.inference.processes import Joint, Processes, join
 from pyro_simvae.inference.progress import Progress
 from pyro_simvae.inference.settings import Training
 from pyro_simvae.likelihoods import check_support
 
 Row = dict[str, float]
 NOTHING: Mapping[str, Tensor] = {}
+CHECKED = 256
+"""Groups that `SVI.check` looks at where a process has fewer in its slice of the batch."""
 
 
 class SVI:
     """Fits a (model, guide) pair to groups of views.
 
     A fit's whole state is its weights, the optimizer's, the random states, its position in the epoch's
-    order and the rows of its metrics; `save` and `restore` carry exactly these.
+    order and the rows of its metrics; `save` and `restore` carry exactly these. Where several processes fit together
+    (`pyro_simvae.inference.processes`), each takes its slice of every batch, and the first one writes.
 
     Args:
         elbo: the pair.
         train, valid: groups to fit and to validate on.
         views: augmentation of one image into J views, or of each modality into one.
         training: settings.
-        fabric: device and precision; launched.
+        fabric: devices and precision; launched.
         folder: gets `metrics.csv` and `checkpoints/{last,best}.ckpt`.
         seed: of the order of each epoch.
 
     Raises:
-        InputError: fewer training groups than one batch.
+        InputError: fewer training groups than one batch, or a batch that processes cannot share equally.
     """
 
     def __init__(
@@ -68,10 +72,17 @@ class SVI:
         self.observes = elbo.observes
         self.training = training
         self.fabric = fabric
+        self.processes = Processes(fabric)
+        self.num_groups = self.processes.groups(training.num_groups)
+        """Groups of a batch that are this process's."""
         self.folder = folder
         self.seed = seed
         self.train, self.valid = train.to(fabric.device), valid.to(fabric.device)
         self.views = views.to(fabric.device)
+        self.joint: Joint | None = None
+        module: torch.nn.Module = elbo
+        if self.processes.size > 1:
+            self.joint, module = join(elbo, fabric)
         parameters = [p for p in elbo.parameters() if p.requires_grad]
         optimizer = _AdamW(
             parameters,
@@ -80,7 +91,10 @@ class SVI:
             weight_decay=training.weight_decay,
             fused=fabric.device.type in ("cpu", "cuda"),
         )
-        self.module, self.optimizer = fabric.setup(elbo, optimizer)
+        if self.joint is None:
+            self.module, self.optimizer = fabric.setup(elbo, optimizer)
+        else:
+            self.module, self.optimizer = module, fabric.setup_optimizers(optimizer)
         self.steps_per_epoch = len(train) // training.num_groups
         self.epoch = 0
         self.step = 0  # within the epoch
@@ -96,7 +110,8 @@ class SVI:
             InputError: data outside the likelihood's support, a latent site that only model or guide has, or whatever
                 else the pair refuses.
         """
-        order = torch.arange(self.training.num_groups)
+        # All processes look at the same groups: at the whole batch, unless it is large beside what they hold of it.
+        order = torch.arange(min(self.training.num_groups, max(self.num_groups, CHECKED)))
         batch = next(self.train.batches(order, len(order), self.training.num_views))
         x, _ = self.views(batch.images, self.training.num_views)
         limit = getattr(self.elbo.model, "limit", None)
@@ -114,6 +129,8 @@ class SVI:
             KeyboardInterrupt: after Ctrl-C, once the step is finished and its checkpoint written.
         """
         with _stop_on_interrupt() as interrupted:
+            if self.joint is not None:
+                interrupted = self.joint.agreed(interrupted)
             while self.epoch < self.training.epochs and not self._out_of_patience():
                 self._epoch(progress, interrupted)
 
@@ -121,8 +138,9 @@ class SVI:
         start, done = time.perf_counter(), 0
         generator = torch.Generator().manual_seed(1_000_003 * self.seed + self.epoch)
         order = torch.randperm(len(self.train), generator=generator)
-        size = self.training.num_groups
-        order = order[self.step * size : self.steps_per_epoch * size]
+        batch_size, size = self.training.num_groups, self.num_groups
+        order = order[self.step * batch_size : self.steps_per_epoch * batch_size]
+        order = self.processes.own(order, batch_size)
         self.module.train()
         # Pyro's checks ran on the first batch (`check_pair`); here they would only cost time.
         with pyro.validation_enabled(False):
@@ -131,7 +149,7 @@ class SVI:
                 x, _ = self.views(batch.images, self.training.num_views)
                 ledger = self._step(x, self._observed(self.train, index))
                 self.step += 1
-                done += size
+                done += batch_size
                 progress.step(
                     self.epoch,
                     self.step,
@@ -142,6 +160,7 @@ class SVI:
                 )
                 if interrupted():
                     self.save("last")
+                    self.processes.leave()
                     raise KeyboardInterrupt
                 if self.training.checkpoint_steps and self.step % self.training.checkpoint_steps == 0:
                     self.save("last")
@@ -152,9 +171,9 @@ class SVI:
         for group in self.optimizer.param_groups:
             group["lr"] = self.training.learning_rate * self._learning_rate_factor(position)
         ledger = self._ledger(x, self._kl_weight(position), observed)
-        self._check_finite(ledger)
         self._add(ledger, len(x))
         self.fabric.backward(ledger.objective / -len(x))
+        self._check_finite(ledger)
         if self.training.gradient_clip is not None:
             self.fabric.clip_gradients(self.module, self.optimizer, max_norm=self.training.gradient_clip)
         self.optimizer.step()
@@ -182,8 +201,10 @@ class SVI:
 
     def _ledger(self, x: Tensor, kl_weight: float, observed: Mapping[str, Tensor]) -> Ledger:
         # Not through `self.module`: it rounds x to bfloat16 under bf16-mixed, and with it latents and their densities.
+        # Validation needs no gradients, and so not DDP.
+        pair = self.module if self.joint is not None and torch.is_grad_enabled() else self.elbo
         with self.fabric.autocast():
-            return self.elbo(x, self.training.likelihood_weight, kl_weight, **observed)
+            return pair(x, self.training.likelihood_weight, kl_weight, **observed)
 
     def _close_epoch(self, progress: Progress, rate: float) -> None:
         row: Row = {"epoch": self.epoch + 1, "kl_weight": self._kl_weight(self.epoch + 1)}
@@ -191,6 +212,7 @@ class SVI:
         for names, values in self.sums.items():
             for name, value in zip(names, values.tolist(), strict=True):
                 train[name] = train.get(name, 0.0) + value / self.steps_per_epoch
+        train = self.processes.mean(train)
         row |= {f"train/{name}": value for name, value in _with_elbo(train).items()}
         row |= {f"valid/{name}": value for name, value in self.validate(self.valid).items()}
         self.rows.append(row)
@@ -210,7 +232,7 @@ class SVI:
 
         The same `seed` gives the same views and draws, so that epochs and runs differ by their weights only. A limit
         compares the groups of a batch, so there only whole batches count. Pairs that observe the index know
-        the training groups only: for them the result is empty.
+        the training groups only: for them the result is empty. Processes share each batch, as in training.
 
         Raises:
             InputError: a non-finite term.
@@ -220,18 +242,25 @@ class SVI:
         size = self.training.num_groups
         whole = hasattr(self.elbo.model, "limit") and len(split) > size
         count = len(split) - len(split) % size if whole else len(split)
-        order = torch.arange(count)
+        if hasattr(self.elbo.model, "limit"):
+            count -= count % self.processes.size  # a limit's gathered slices are of one size
+        if not count:
+            return {}
+        order = self.processes.own(torch.arange(count), size)
+        size = self.num_groups
         sums: Row = {}
         self.module.eval()
-        with rng.isolated(seed), torch.no_grad():
+        with rng.isolated(self.processes.seed(seed)), torch.no_grad():
             batches = split.batches(order, size, self.training.num_views)
             for index, batch in zip(index_batches(order, size), batches, strict=True):
                 x, _ = self.views(batch.images, self.training.num_views)
                 ledger = self._ledger(x, self.training.kl_weight, self._observed(split, index))
-                self._check_finite(ledger)
                 for name, value in _named(ledger, len(x)).items():
                     sums[name] = sums.get(name, 0.0) + float(value)
         self.module.train()
+        sums = self.processes.sum(sums)
+        if not math.isfinite(sums["objective"]):
+            self._refuse([name for name, value in sums.items() if not math.isfinite(value)])
         return _with_elbo({name: value / count for name, value in sums.items()})
 
     # -- schedules ----------------------------------------------------------------------------------------------
@@ -250,9 +279,17 @@ class SVI:
         return self.training.patience is not None and self.stale_epochs >= self.training.patience
 
     def _check_finite(self, ledger: Ledger) -> None:
-        if math.isfinite(ledger.objective.item()):
+        """Raises InputError on all processes alike where the loss of any is not finite."""
+        loss = ledger.objective.item() if self.joint is None else self.joint.hear()
+        if math.isfinite(loss):
             return
-        bad = [name for name, value in ledger.terms.items() if not value.isfinite()] or ["objective"]
+        bad = [name for name, value in ledger.terms.items() if not value.isfinite()]
+        self._refuse([name for names in self.processes.collect(bad) for name in names])
+
+    def _refuse(self, names: list[str]) -> NoReturn:
+        """Says that these terms are not finite, once for all processes."""
+        self.processes.leave()
+        bad = [name for name in dict.fromkeys(names) if name.startswith(("log_", "penalty/"))] or ["objective"]
         kept = self.folder / "checkpoints" / "last.ckpt"
         state = f"the last good checkpoint is {kept}" if kept.exists() else "no epoch was finished"
         raise InputError(
@@ -264,14 +301,17 @@ class SVI:
 
     def save(self, name: str) -> None:
         """Writes `checkpoints/NAME.ckpt` and `metrics.csv`, each atomically."""
+        own, *others = self.processes.collect({"rng": rng.get_state(), "sums": self.sums})
+        if self.processes.rank:
+            return
         state = {
             "format": CHECKPOINT_FORMAT,
             "weights": self.elbo.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "rng": rng.get_state(),
             "epoch": self.epoch,
             "step": self.step,
-            "sums": self.sums,
+            **own,
+            "others": others,
             "rows": self.rows,
             "best": self.best,
             "stale_epochs": self.stale_epochs,
@@ -281,15 +321,29 @@ class SVI:
             write_csv(self.folder / "metrics.csv", self.rows)
 
     def restore(self, name: str) -> None:
-        """Reads `checkpoints/NAME.ckpt`. Raises InputError where it does not fit this pair."""
+        """Reads `checkpoints/NAME.ckpt`, of any number of processes.
+
+        Of as many processes each goes on with its own draws; of others, those beyond the old number begin new ones.
+
+        Raises:
+            InputError: it does not fit this pair.
+        """
         path = self.folder / "checkpoints" / f"{name}.ckpt"
         state = load_checkpoint(path)
         load_weights(self.elbo, state["weights"], path)
         self.optimizer.load_state_dict(state["optimizer"])
         self.epoch, self.step = state["epoch"], state["step"]
-        self.sums = {names: values.to(self.fabric.device) for names, values in state["sums"].items()}
         self.rows, self.best, self.stale_epochs = state["rows"], state["best"], state["stale_epochs"]
-        rng.set_state(state["rng"])
+        parts, rank = [state, *state.get("others", [])], self.processes.rank
+        if rank < len(parts):
+            rng.set_state(parts[rank]["rng"])
+        # Each process's share of the epoch's means; all have the same one where the old shares are not theirs.
+        parts, share = ([parts[rank]], 1) if len(parts) == self.processes.size else (parts, len(parts))
+        self.sums = {}
+        for part in parts:
+            for names, values in part["sums"].items():
+                values = values.to(self.fabric.device) / share
+                self.sums[names] = self.sums[names] + values if names in self.sums else values
 
 
 class _AdamW(torch.optim.AdamW):
