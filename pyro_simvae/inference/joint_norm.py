@@ -1,5 +1,7 @@
 """Batch norm over the batch of all processes, so that a network does not depend on how many share it."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -21,9 +23,9 @@ class JointBatchNorm(_BatchNorm):
             return super().forward(x)
         dims = [dim for dim in range(x.dim()) if dim != 1]
         shape = [-1 if dim == 1 else 1 for dim in range(x.dim())]
-        mean = _joint_mean(x.mean(dims))
+        mean = _JointMean.apply(x.mean(dims))
         centred = x - mean.view(shape)
-        variance = _joint_mean(centred.square().mean(dims))
+        variance = _JointMean.apply(centred.square().mean(dims))
         self._follow(mean.detach(), variance.detach(), x.numel() // x.shape[1] * distributed.get_world_size())
         scale = (variance + self.eps).rsqrt()
         if self.affine:
@@ -57,7 +59,19 @@ def _joint(norm: _BatchNorm, device: torch.device) -> nn.Module:
     return joint.train(norm.training)
 
 
-def _joint_mean(value: Tensor) -> Tensor:
-    from torch.distributed.nn.functional import all_reduce
+class _JointMean(torch.autograd.Function):
+    """The mean over processes; gradients of their losses add up in it."""
 
-    return all_reduce(value.contiguous()) / distributed.get_world_size()
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        return _mean(value)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        return _mean(gradient)
+
+
+def _mean(value: Tensor) -> Tensor:
+    total = value.clone(memory_format=torch.contiguous_format)
+    distributed.all_reduce(total)
+    return total / distributed.get_world_size()
