@@ -165,7 +165,7 @@ def launched(fabric: Fabric) -> Iterator[Processes]:
     Raises:
         InputError: another process failed; it has said why.
     """
-    with _quiet("lightning.fabric"):
+    with _quiet("lightning.fabric", "lightning.pytorch"):
         fabric.launch()
     processes = Processes(fabric)
     children: Sequence[Popen[bytes]] = getattr(fabric.strategy.launcher, "procs", ())
@@ -187,13 +187,16 @@ def launched(fabric: Fabric) -> Iterator[Processes]:
 
 
 @contextmanager
-def _quiet(logger: str) -> Iterator[None]:
-    """Only warnings of a library's log."""
-    log = logging.getLogger(logger)
-    before = log.level
-    log.setLevel(logging.WARNING)
-    yield
-    log.setLevel(before)
+def _quiet(*loggers: str) -> Iterator[None]:
+    """Only warnings of a library's logs."""
+    levels = {log: log.level for log in map(logging.getLogger, loggers)}
+    for log in levels:
+        log.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        for log, level in levels.items():
+            log.setLevel(level)
 
 
 def _end(children: Sequence["Popen[bytes]"]) -> int:

@@ -349,5 +349,86 @@ def test_one_thread_a_process_where_so_asked(halves):
     assert [half["threads"] for half in halves[0]] == [1, 1]
 
 
+# -- the command --------------------------------------------------------------------------------------------------
+
+needs_two_cores = pytest.mark.skipif(hardware._cores() < 2, reason="two processes need two cores")
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+COMMAND = ["-m", "pyro_simvae.cli"]
+
+
+def command(*words, timeout=120):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=timeout, env=environment)
+
+
+def options(images, out, devices=2):
+    network = ["--network", "mlp", "--network.hidden", "[8]", "--latent_dim", "3"]
+    training = ["--training.epochs", "2", "--training.num_groups", "8"]
+    return ["fit", "--data", f"arrays:{images}", *network, *training, "--out", str(out), "--devices", str(devices)]
+
+
+@needs_two_cores
+def test_fit_on_two_devices_and_resume_on_one(images, tmp_path):
+    run = tmp_path / "run"
+    done = command(*COMMAND, *options(images, run))
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    headline, *epochs, fitted_line = done.stdout.splitlines()
+    assert headline.startswith(f"{run}: 43 training")
+    assert [line[:9] for line in epochs] == ["epoch 1/2", "epoch 2/2"]
+    assert fitted_line.startswith(f"fitted: {run}")
+    config = fitted.open_run(run).config
+    assert (config.hardware.devices, config.hardware.num_nodes) == (1, 1)
+    assert load_file(run / "weights.safetensors").keys() == fitted.open_run(run).experiment.pair.state_dict().keys()
+    more = ["--resume", "true", "--devices", "1", "--training.epochs", "3"]
+    done = command(*COMMAND, "fit", "--config", str(run / "config.yaml"), *more)
+    assert done.returncode == 0, done.stderr
+    rows = list(csv.DictReader((run / "metrics.csv").open()))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+
+
+@needs_two_cores
+def test_fit_by_torchrun(images, tmp_path):
+    done = command(*TORCHRUN, *COMMAND, *options(images, tmp_path / "run"))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("epoch 2/2") == 1
+    assert (tmp_path / "run" / "weights.safetensors").is_file()
+
+
+@needs_two_cores
+def test_what_cannot_be_used_is_said_once(images, tmp_path):
+    done = command(*TORCHRUN, *COMMAND, *options(images, tmp_path / "run", devices=1))
+    assert done.returncode != 0
+    assert done.stderr.count("2 processes were started, and devices x num_nodes is 1 x 1: give --devices 2") == 1
+    assert not (tmp_path / "run").exists()
+
+
+@needs_two_cores
+def test_failure_of_another_process_ends_the_fit(images, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        """
+import sys
+from pyro_simvae import cli
+from pyro_simvae.errors import InputError
+from pyro_simvae.inference.svi import SVI
+
+step = SVI._step
+
+def broken(self, *arguments):
+    if self.processes.rank == 1 and self.step == 3:
+        raise InputError("this file is truncated")
+    return step(self, *arguments)
+
+SVI._step = broken
+if __name__ == "__main__":
+    sys.exit(cli.main())
+"""
+    )
+    done = command(str(script), *options(images, tmp_path / "run"))
+    assert done.returncode != 0
+    assert "error in process 1: this file is truncated" in done.stderr
+
+
 if __name__ == "__main__":
     work(sys.argv[1])
