@@ -48,6 +48,8 @@ def words(name: str, arguments: Sequence[str]) -> list[str]:
     given = list(arguments)
     if name == "new":  # "from" is no name for an argument in Python
         return [re.sub("^--from(?==|$)", "--story", word) for word in given]
+    if name == "fit":
+        given = [re.sub("^--(devices|num_nodes)(?==|$)", r"--hardware.\1", word) for word in given]
     if name not in KINDS:
         return given
     if name in ON_STORIES:

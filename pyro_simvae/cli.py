@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"stopped; go on with{f': {again}' if name == 'fit' else ' the same command'}", file=sys.stderr)
         return 130
     except (InputError, ArgumentError) as error:
-        return _refuse(_one_line(error))
+        return 2 if name == "fit" and _others_say_it() else _refuse(_one_line(error))
     except BrokenPipeError:  # whoever read the output has seen enough
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (Python flushes it at its end)
         return 0
@@ -92,6 +92,11 @@ def _command(name: str) -> Callable[..., Any]:
 def _refuse(message: str) -> int:
     print(f"pyro-simvae: error: {message}", file=sys.stderr)
     return 2
+
+
+def _others_say_it() -> bool:
+    """Whether torchrun or srun has started this process beside a first one, which fails for the same reason."""
+    return int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) > 0
 
 
 def _one_line(error: Exception) -> str:

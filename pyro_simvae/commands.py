@@ -23,12 +23,14 @@ from pyro_simvae.fitted import open_run
 from pyro_simvae.inference import rng
 from pyro_simvae.inference.files import load_checkpoint, write_text
 from pyro_simvae.inference.hardware import fabric_of
+from pyro_simvae.inference.processes import Processes, launched
 from pyro_simvae.inference.progress import Progress
 from pyro_simvae.inference.settings import Hardware, Training
 from pyro_simvae.inference.svi import SVI, load_weights
 from pyro_simvae.inspection.command import explore as explore
 from pyro_simvae.inspection.command import inspect as inspect
 from pyro_simvae.limits import Claim
+from pyro_simvae.limits.gather import alone
 
 
 def fit(
@@ -72,18 +74,28 @@ def fit(
         KeyboardInterrupt: after Ctrl-C, once a checkpoint is written; `resume` goes on from there.
     """
     config = exp.Config(data, views, network, likelihood, model, guide, latent_dim, training, hardware, seed, limit)
-    console = Console(soft_wrap=True)
     if resume:
         folder, config = _resumed(out, config)
     else:
         folder = exp.free_folder(out, config)
+    fabric = fabric_of(hardware, folder)
     experiment = exp.build(config)
-    svi = _loop(experiment, config, folder)
-    with rng.isolated(seed):
-        svi.check()
-    if not resume:
-        exp.create_run(folder, config)
-    with rng.isolated(seed):
+    with launched(fabric) as processes:
+        return _fit(experiment, config, processes.first(folder), fabric, resume)
+
+
+def _fit(experiment: exp.Experiment, config: exp.Config, folder: Path, fabric: Fabric, resume: bool) -> Path:
+    """One process's part of `fit`; the first one writes and prints."""
+    processes = Processes(fabric)
+    first = processes.rank == 0
+    console = Console(soft_wrap=True, quiet=not first, force_terminal=None if first else False)
+    with processes.alike():
+        with rng.isolated(config.seed), alone():
+            svi = _loop(experiment, config, folder, fabric)
+            svi.check()
+        if first and not resume:
+            exp.create_run(folder, config)
+    with rng.isolated(processes.seed(config.seed)):
         if resume:
             svi.restore("last")
             console.print(f"going on with {folder} at epoch {svi.epoch + 1}, step {svi.step + 1}", highlight=False)
@@ -91,9 +103,11 @@ def fit(
             for name in ("best", "last"):  # so that a run can be resumed from its first step on
                 svi.save(name)
             console.print(_headline(experiment, config, folder), highlight=False)
-        with Progress(console, training.epochs) as progress:
+        with Progress(console, config.training.epochs) as progress:
             svi.run(progress)
-    _finish(experiment, folder, svi.rows, console)
+    if first:
+        with alone():
+            _finish(experiment, folder, svi.rows, console)
     console.print(f"fitted: {folder}  (pyro-simvae evaluate {folder})", highlight=False)
     return folder
 

@@ -1,5 +1,6 @@
 """A run folder as the experiment that it holds, with its fitted weights."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -30,6 +31,7 @@ def open_run(folder: Path, weights: Literal["best", "last"] = "best") -> Run:
         InputError: the folder is no run, has no weights yet, or holds those of another.
     """
     config = exp.read_run(folder)
+    config = replace(config, hardware=config.hardware.one_device)  # what looks at a run has one process
     experiment = exp.build(config)
     load(experiment, folder, weights)
     return Run(folder, config, experiment)

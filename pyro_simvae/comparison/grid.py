@@ -214,6 +214,8 @@ def _config(data: Spec, options: Mapping[str, Any], seed: int) -> Config:
             raise unknown_name("option of fit", key, OPTIONS)
         values[key] = _settings(key, value) if key in SETTINGS else value
     config = Config(**values, data=data, seed=seed)
+    if config.hardware != config.hardware.one_device:
+        raise InputError("a comparison fits one method on each device: leave out hardware.devices and num_nodes")
     config.to_dict()  # finds names that are not known
     return config
 

@@ -29,7 +29,8 @@ def set_state(state: dict[str, Any]) -> None:
     np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002
     torch.set_rng_state(state["torch"].cpu())
     if torch.cuda.is_available() and state["cuda"]:
-        torch.cuda.set_rng_state_all([each.cpu() for each in state["cuda"]])
+        here = torch.cuda.device_count()  # the state may come from a machine with more
+        torch.cuda.set_rng_state_all([each.cpu() for each in state["cuda"][:here]])
     if torch.backends.mps.is_available() and state["mps"] is not None:
         torch.mps.set_rng_state(state["mps"].cpu())
 

@@ -1,7 +1,7 @@
 """The settings of a fit: how the objective is optimized, and on what."""
 
-from dataclasses import dataclass, fields
-from typing import Literal
+from dataclasses import dataclass, fields, replace
+from typing import Literal, Self
 
 from pyro_simvae.checks import positive
 from pyro_simvae.errors import InputError
@@ -15,7 +15,7 @@ class Training:
 
     Args:
         epochs: passes over the training groups; 0 leaves the initial weights.
-        num_groups: N, groups a step.
+        num_groups: N, groups a step, over all processes.
         num_views: J, views a group.
         num_particles: K, draws of the latents; above 1 the objective is the importance-weighted bound (IWAE).
         learning_rate: Adam's step size.
@@ -75,8 +75,23 @@ class Hardware:
         engine: "eager" runs the program at each step. "graph" captures its tensor operations once and replays them,
             on a GPU as a CUDA graph; "compile" also has torch's compiler fuse them. "auto" is "graph" where the
             program can be captured.
+        devices: of each machine, one process each; "auto" takes all its GPUs. `fit --devices` for short.
+        num_nodes: machines; above 1 started by torchrun or srun. `fit --num_nodes` for short.
     """
 
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["32", "tf32", "bf16-mixed"] = "32"
     engine: Engine = "auto"
+    devices: int | Literal["auto"] = 1
+    num_nodes: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("devices", "num_nodes"):
+            value = getattr(self, name)
+            if value != "auto" and value < 1:
+                raise InputError(f"hardware.{name} is {value}: give 1 or more")
+
+    @property
+    def one_device(self) -> Self:
+        """The same, but for one device of one machine."""
+        return replace(self, devices=1, num_nodes=1)

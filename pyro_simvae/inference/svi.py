@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pyro
 import torch
 from lightning.fabric import Fabric
-from torch import Tensor
+from torch import Tensor, nn
 
 from pyro_simvae.data import Split, Views
 from pyro_simvae.data.splits import index_batches
@@ -21,34 +21,40 @@ from pyro_simvae.errors import InputError
 from pyro_simvae.inference import rng
 from pyro_simvae.inference.elbo import Ledger, LedgerELBO, sum_of_terms
 from pyro_simvae.inference.files import CHECKPOINT_FORMAT, load_checkpoint, save_checkpoint, write_csv
-from pyro_simvae.inference.gradient import Gradient
 from pyro_simvae.inference.memory import check_memory, explained
+from pyro_simvae.inference.processes import Joint, Processes, join
 from pyro_simvae.inference.progress import Progress
 from pyro_simvae.inference.settings import Engine, Training
+from pyro_simvae.inference.step import Step
 from pyro_simvae.likelihoods import check_support
 
 Row = dict[str, float]
 NOTHING: Mapping[str, Tensor] = {}
+HEARD = 50
+"""On GPUs, steps between two readings of what the processes have to say: a reading waits for the device."""
+CHECKED = 256
+"""Groups that `SVI.check` looks at where a process has fewer in its slice of the batch."""
 
 
 class SVI:
     """Fits a (model, guide) pair to groups of views.
 
     A fit's whole state is its weights, the optimizer's, the random states, its position in the epoch's
-    order and the rows of its metrics; `save` and `restore` carry exactly these.
+    order and the rows of its metrics; `save` and `restore` carry exactly these. Where several processes fit together
+    (`pyro_simvae.inference.processes`), each takes its slice of every batch, and the first one writes.
 
     Args:
         elbo: the pair.
         train, valid: groups to fit and to validate on.
         views: augmentation of one image into J views, or of each modality into one.
         training: settings.
-        fabric: device and precision; launched.
+        fabric: devices and precision; launched.
         folder: gets `metrics.csv` and `checkpoints/{last,best}.ckpt`.
         seed: of the order of each epoch.
         engine: how steps are run, as in `Gradient`.
 
     Raises:
-        InputError: fewer training groups than one batch.
+        InputError: fewer training groups than one batch, or a batch that processes cannot share equally.
     """
 
     def __init__(
@@ -72,26 +78,31 @@ class SVI:
         self.observes = elbo.observes
         self.training = training
         self.fabric = fabric
+        self.processes = Processes(fabric)
+        self.num_groups = self.processes.groups(training.num_groups)
+        """Groups of a batch that are this process's."""
         self.folder = folder
         self.seed = seed
         self.train, self.valid = train.to(fabric.device), valid.to(fabric.device)
         self.views = views.to(fabric.device)
-        parameters = [p for p in elbo.parameters() if p.requires_grad]
-        optimizer = _AdamW(
-            parameters,
-            lr=training.learning_rate,
-            eps=training.adam_eps,
-            weight_decay=training.weight_decay,
-            fused=fabric.device.type in ("cpu", "cuda"),
-        )
-        self.module, self.optimizer = fabric.setup(elbo, optimizer)
-        self.gradient = Gradient(
-            elbo, training.likelihood_weight, engine, fabric.autocast, lambda loss: fabric.backward(loss)
-        )
+        self.joint: Joint | None = None
+        self.module: nn.Module = elbo.to(fabric.device)
+        if fabric.device.type == "cuda":
+            elbo.to(memory_format=torch.channels_last)
+        if self.processes.size > 1:
+            self.joint, self.module = join(elbo, fabric)
+            if engine in ("graph", "compile"):
+                raise InputError(
+                    f"--hardware.engine {engine} captures the steps of one process, and these are "
+                    f"{self.processes.size}: use --hardware.engine auto"
+                )
+            engine = "eager"  # DDP sends gradients while the backward pass of a program goes on
+        self.update = Step(self.module, elbo, self.views, training, fabric, engine, self._check_finite)
         self.steps_per_epoch = len(train) // training.num_groups
         self.epoch = 0
         self.step = 0  # within the epoch
         self.sums: dict[tuple[str, ...], Tensor] = {}  # of the epoch's terms, by the names of those in one step
+        self.losses = torch.zeros(self.steps_per_epoch, device=fabric.device)  # of the epoch's steps, nats a group
         self.rows: list[Row] = []
         self.best = -math.inf
         self.stale_epochs = 0
@@ -103,9 +114,10 @@ class SVI:
             InputError: a batch that does not fit in memory, data outside the likelihood's support, a latent site that
                 only model or guide has, or whatever else the pair refuses.
         """
-        size, num_views, device = self.training.num_groups, self.training.num_views, self.fabric.device
+        size, num_views, device = self.num_groups, self.training.num_views, self.fabric.device
         check_memory(self.elbo, self.train.event_shape, size, num_views, device, self.fabric.autocast)
-        order = torch.arange(self.training.num_groups)
+        # All processes look at the same groups: at the whole batch, unless it is large beside what they hold of it.
+        order = torch.arange(min(self.training.num_groups, max(self.num_groups, CHECKED)))
         batch = next(self.train.batches(order, len(order), self.training.num_views))
         x, _ = self.views(batch.images, self.training.num_views)
         limit = getattr(self.elbo.model, "limit", None)
@@ -123,6 +135,8 @@ class SVI:
             KeyboardInterrupt: after Ctrl-C, once the step is finished and its checkpoint written.
         """
         with _stop_on_interrupt() as interrupted, explained(self.training.num_groups):
+            if self.joint is not None:
+                interrupted = self.joint.agreed(interrupted)
             while self.epoch < self.training.epochs and not self._out_of_patience():
                 self._epoch(progress, interrupted)
 
@@ -130,18 +144,18 @@ class SVI:
         start, done = time.perf_counter(), 0
         generator = torch.Generator().manual_seed(1_000_003 * self.seed + self.epoch)
         order = torch.randperm(len(self.train), generator=generator)
-        size = self.training.num_groups
-        order = order[self.step * size : self.steps_per_epoch * size]
+        batch_size, size = self.training.num_groups, self.num_groups
+        order = order[self.step * batch_size : self.steps_per_epoch * batch_size]
+        order = self.processes.own(order, batch_size)
         self.module.train()
         # Pyro's checks ran on the first batch (`check_pair`); here they would only cost time.
         with pyro.validation_enabled(False):
             batches = self.train.batches(order, size, self.training.num_views)
             for index, batch in zip(index_batches(order, size), batches, strict=True):
-                x, _ = self.views(batch.images, self.training.num_views)
-                ledger = self._step(x, self._observed(self.train, index))
+                ledger = self._step(batch.images, self._observed(self.train, index))
                 self.step += 1
-                done += size
-                progress.eager(self.gradient.eager_because)
+                done += batch_size
+                progress.eager(self.update.gradient.eager_because)
                 progress.step(
                     self.epoch,
                     self.step,
@@ -152,31 +166,24 @@ class SVI:
                 )
                 if interrupted():
                     self.save("last")
+                    self.processes.leave()
                     raise KeyboardInterrupt
                 if self.training.checkpoint_steps and self.step % self.training.checkpoint_steps == 0:
                     self.save("last")
             self._close_epoch(progress, done / (time.perf_counter() - start))
 
-    def _step(self, x: Tensor, observed: Mapping[str, Tensor] = NOTHING) -> Ledger:
+    def _step(self, images: Any, observed: Mapping[str, Tensor] = NOTHING) -> Ledger:
         position = self.epoch + self.step / self.steps_per_epoch
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.training.learning_rate * self._learning_rate_factor(position)
-        kl_weight: float | Tensor = self._kl_weight(position)
-        if self.training.kl_warmup > 0:
-            kl_weight = torch.tensor(kl_weight, device=self.fabric.device)
-        ledger = self.gradient(x, kl_weight, observed)
-        self._check_finite(ledger)
-        self._add(ledger, len(x))
-        if self.training.gradient_clip is not None:
-            self.fabric.clip_gradients(self.module, self.optimizer, max_norm=self.training.gradient_clip)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        rate = self.training.learning_rate * self._learning_rate_factor(position)
+        ledger = self.update(images, observed, rate, self._kl_weight(position))
+        self._add(ledger, len(images))
         return ledger
 
     def _add(self, ledger: Ledger, num_groups: int) -> None:
         named = _named(ledger, num_groups)
         values = torch.stack(list(named.values())) / num_groups
         names = tuple(named)
+        self.losses[self.step] = values[0]
         self.sums[names] = self.sums[names] + values if names in self.sums else values
 
     def _observed(self, split: Split, index: Tensor) -> dict[str, Tensor]:
@@ -193,16 +200,17 @@ class SVI:
         return observed
 
     def _ledger(self, x: Tensor, kl_weight: float, observed: Mapping[str, Tensor]) -> Ledger:
-        # Not through `self.module`: it rounds x to bfloat16 under bf16-mixed, and with it latents and their densities.
         with self.fabric.autocast():
             return self.elbo(x, self.training.likelihood_weight, kl_weight, **observed)
 
     def _close_epoch(self, progress: Progress, rate: float) -> None:
+        self._check_losses()
         row: Row = {"epoch": self.epoch + 1, "kl_weight": self._kl_weight(self.epoch + 1)}
         train: Row = {}
         for names, values in self.sums.items():
             for name, value in zip(names, values.tolist(), strict=True):
                 train[name] = train.get(name, 0.0) + value / self.steps_per_epoch
+        train = self.processes.mean(train)
         row |= {f"train/{name}": value for name, value in _with_elbo(train).items()}
         row |= {f"valid/{name}": value for name, value in self.validate(self.valid).items()}
         self.rows.append(row)
@@ -222,7 +230,7 @@ class SVI:
 
         The same `seed` gives the same views and draws, so that epochs and runs differ by their weights only. A limit
         compares the groups of a batch, so there only whole batches count. Pairs that observe the index know
-        the training groups only: for them the result is empty.
+        the training groups only: for them the result is empty. Processes share each batch, as in training.
 
         Raises:
             InputError: a non-finite term.
@@ -232,18 +240,25 @@ class SVI:
         size = self.training.num_groups
         whole = hasattr(self.elbo.model, "limit") and len(split) > size
         count = len(split) - len(split) % size if whole else len(split)
-        order = torch.arange(count)
+        if hasattr(self.elbo.model, "limit"):
+            count -= count % self.processes.size  # a limit's gathered slices are of one size
+        if not count:
+            return {}
+        order = self.processes.own(torch.arange(count), size)
+        size = self.num_groups
         sums: Row = {}
         self.module.eval()
-        with rng.isolated(seed), torch.no_grad():
+        with rng.isolated(self.processes.seed(seed)), torch.no_grad():
             batches = split.batches(order, size, self.training.num_views)
             for index, batch in zip(index_batches(order, size), batches, strict=True):
                 x, _ = self.views(batch.images, self.training.num_views)
                 ledger = self._ledger(x, self.training.kl_weight, self._observed(split, index))
-                self._check_finite(ledger)
                 for name, value in _named(ledger, len(x)).items():
                     sums[name] = sums.get(name, 0.0) + float(value)
         self.module.train()
+        sums = self.processes.sum(sums)
+        if not math.isfinite(sums["objective"]):
+            self._refuse([name for name, value in sums.items() if not math.isfinite(value)])
         return _with_elbo({name: value / count for name, value in sums.items()})
 
     # -- schedules ----------------------------------------------------------------------------------------------
@@ -262,9 +277,35 @@ class SVI:
         return self.training.patience is not None and self.stale_epochs >= self.training.patience
 
     def _check_finite(self, ledger: Ledger) -> None:
-        if math.isfinite(ledger.objective.item()):
+        """Before the weights move: raises InputError on all processes alike where the loss of any is not finite."""
+        if self.joint is None:
+            loss = ledger.objective.item()
+        elif self.fabric.device.type == "cpu" or self.step % HEARD == 0:
+            loss = self.joint.hear()
+        else:
+            return self.joint.overhear()
+        if math.isfinite(loss):
             return
-        bad = [name for name, value in ledger.terms.items() if not value.isfinite()] or ["objective"]
+        bad = [name for name, value in ledger.terms.items() if not value.isfinite()]
+        self._refuse([name for names in self.processes.collect(bad) for name in names])
+
+    def _check_losses(self) -> None:
+        """The same for the epoch's steps so far, for a GPU, which nothing may wait for in between."""
+        if self.fabric.device.type == "cpu":
+            return
+        bad = self.processes.collect([int(step) for step in self.losses.isfinite().logical_not().nonzero()])
+        if not any(bad):
+            return
+        self.step = min(step for steps in bad for step in steps)
+        sums = {
+            n: value for names, values in self.sums.items() for n, value in zip(names, values.tolist(), strict=True)
+        }
+        self._refuse([name for name, value in sums.items() if not math.isfinite(value)])
+
+    def _refuse(self, names: list[str]) -> NoReturn:
+        """Says that these terms are not finite, once for all processes."""
+        self.processes.leave()
+        bad = [name for name in dict.fromkeys(names) if name.startswith(("log_", "penalty/"))] or ["objective"]
         kept = self.folder / "checkpoints" / "last.ckpt"
         state = f"the last good checkpoint is {kept}" if kept.exists() else "no epoch was finished"
         raise InputError(
@@ -276,14 +317,18 @@ class SVI:
 
     def save(self, name: str) -> None:
         """Writes `checkpoints/NAME.ckpt` and `metrics.csv`, each atomically."""
+        self._check_losses()
+        own, *others = self.processes.collect({"rng": rng.get_state(), "sums": self.sums})
+        if self.processes.rank:
+            return
         state = {
             "format": CHECKPOINT_FORMAT,
             "weights": self.elbo.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "rng": rng.get_state(),
+            "optimizer": self.update.optimizer.state_dict(),
             "epoch": self.epoch,
             "step": self.step,
-            "sums": self.sums,
+            **own,
+            "others": others,
             "rows": self.rows,
             "best": self.best,
             "stale_epochs": self.stale_epochs,
@@ -293,22 +338,29 @@ class SVI:
             write_csv(self.folder / "metrics.csv", self.rows)
 
     def restore(self, name: str) -> None:
-        """Reads `checkpoints/NAME.ckpt`. Raises InputError where it does not fit this pair."""
+        """Reads `checkpoints/NAME.ckpt`, of any number of processes.
+
+        Of as many processes each goes on with its own draws; of others, those beyond the old number begin new ones.
+
+        Raises:
+            InputError: it does not fit this pair.
+        """
         path = self.folder / "checkpoints" / f"{name}.ckpt"
         state = load_checkpoint(path)
         load_weights(self.elbo, state["weights"], path)
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.update.load_state_dict(state["optimizer"])
         self.epoch, self.step = state["epoch"], state["step"]
-        self.sums = {names: values.to(self.fabric.device) for names, values in state["sums"].items()}
         self.rows, self.best, self.stale_epochs = state["rows"], state["best"], state["stale_epochs"]
-        rng.set_state(state["rng"])
-
-
-class _AdamW(torch.optim.AdamW):
-    """torch's own, which need not look for a GPU's driver at every step to know that no graph is captured."""
-
-    def _accelerator_graph_capture_health_check(self) -> None:
-        return
+        parts, rank = [state, *state.get("others", [])], self.processes.rank
+        if rank < len(parts):
+            rng.set_state(parts[rank]["rng"])
+        # Each process's share of the epoch's means; all have the same one where the old shares are not theirs.
+        parts, share = ([parts[rank]], 1) if len(parts) == self.processes.size else (parts, len(parts))
+        self.sums = {}
+        for part in parts:
+            for names, values in part["sums"].items():
+                values = values.to(self.fabric.device) / share
+                self.sums[names] = self.sums[names] + values if names in self.sums else values
 
 
 def load_weights(elbo: LedgerELBO, weights: dict[str, Any], path: Path) -> None:

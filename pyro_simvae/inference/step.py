@@ -1,0 +1,116 @@
+"""One step of SVI: from the images of a batch to moved weights."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from lightning.fabric import Fabric
+from torch import Tensor, nn
+
+from pyro_simvae.data import Views
+from pyro_simvae.inference.cuda_graph import CUDAGraph
+from pyro_simvae.inference.elbo import Ledger, LedgerELBO
+from pyro_simvae.inference.gradient import Gradient
+from pyro_simvae.inference.settings import Engine, Training
+
+
+class Step:
+    """Draws the views of a batch, takes the gradient of -objective / N, and moves the weights.
+
+    On a GPU nothing in it waits for the device; where the program can be captured, the whole step is one CUDA graph.
+
+    Args:
+        pair: what is run for the ledger: the pair, or what wraps it for several processes.
+        elbo: the pair, whose parameters are moved.
+        views: from images to views.
+        training: settings.
+        fabric: device and precision.
+        engine: as in `Gradient`.
+        check: looks at the ledger before the weights move; not called where one GPU works alone.
+    """
+
+    def __init__(
+        self,
+        pair: nn.Module,
+        elbo: LedgerELBO,
+        views: Views,
+        training: Training,
+        fabric: Fabric,
+        engine: Engine,
+        check: Callable[[Ledger], None],
+    ) -> None:
+        self.views = views
+        self.training = training
+        self.fabric = fabric
+        self.on_gpu = fabric.device.type == "cuda"
+        self.check = None if self.on_gpu and pair is elbo else check
+        self.parameters = [p for p in elbo.parameters() if p.requires_grad]
+        # On a GPU these are tensors, which a graph reads anew at each replay.
+        self.learning_rate = torch.tensor(training.learning_rate, device=fabric.device)
+        self.kl_weight = torch.tensor(training.kl_weight, device=fabric.device)
+        self.optimizer = _AdamW(
+            self.parameters,
+            lr=self.learning_rate if self.on_gpu else training.learning_rate,
+            eps=training.adam_eps,
+            weight_decay=training.weight_decay,
+            fused=fabric.device.type in ("cpu", "cuda"),
+            capturable=self.on_gpu,
+        )
+        self.gradient = Gradient(
+            pair, training.likelihood_weight, engine, fabric.autocast, lambda loss: fabric.backward(loss)
+        )
+        self.replay = CUDAGraph(self._from_tensors) if self.on_gpu and engine != "eager" else None
+
+    def __call__(self, images: Any, observed: Mapping[str, Tensor], learning_rate: float, kl_weight: float) -> Ledger:
+        """The ledger before the step.
+
+        Args:
+            images: as `Views.augment` takes them.
+            observed: what the pair observes besides.
+            learning_rate, kl_weight: of this step.
+        """
+        self._set(learning_rate, kl_weight)
+        uniforms = self.views.draw(len(images), self.training.num_views)
+        if self.replay is None or self.gradient.eager_because or not isinstance(images, Tensor):
+            return self._run(images, uniforms.to(self.fabric.device), observed)
+        self.names = list(observed)
+        return self.replay([images, uniforms.pin_memory(), *observed.values()])
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The optimizer's state, of a run on any device."""
+        kept = {name: self.optimizer.param_groups[0][name] for name in ("lr", "fused", "capturable")}
+        self.optimizer.load_state_dict(state)
+        for group in self.optimizer.param_groups:
+            group |= kept
+
+    def _set(self, learning_rate: float, kl_weight: float) -> None:
+        if self.on_gpu:
+            self.learning_rate.fill_(learning_rate)
+        else:
+            for group in self.optimizer.param_groups:
+                group["lr"] = learning_rate
+        if self.training.kl_warmup > 0:
+            self.kl_weight.fill_(kl_weight)
+
+    def _from_tensors(self, images: Tensor, uniforms: Tensor, *observed: Tensor) -> Ledger:
+        return self._run(images, uniforms, dict(zip(self.names, observed, strict=True)))
+
+    def _run(self, images: Any, uniforms: Tensor, observed: Mapping[str, Tensor]) -> Ledger:
+        x, _ = self.views.augment(images, uniforms, self.training.num_views)
+        kl_weight = self.kl_weight if self.training.kl_warmup > 0 else self.training.kl_weight
+        ledger = self.gradient(x, kl_weight, observed)
+        if self.check is not None:
+            self.check(ledger)
+        if self.training.gradient_clip is not None:
+            nn.utils.clip_grad_norm_(self.parameters, self.training.gradient_clip)
+        self.optimizer.step()
+        for parameter in self.parameters:
+            parameter.grad = None
+        return ledger
+
+
+class _AdamW(torch.optim.AdamW):
+    """torch's own, which need not look for a GPU's driver at every step to know whether a graph is captured."""
+
+    def _accelerator_graph_capture_health_check(self) -> None:
+        return
