@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 from lightning.fabric import Fabric
-from lightning.fabric.accelerators import CPUAccelerator
+from lightning.fabric.accelerators.cpu import CPUAccelerator
 from lightning.fabric.loggers.tensorboard import TensorBoardLogger
-from lightning.fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
 from pyro_simvae.errors import InputError
 from pyro_simvae.inference.settings import Hardware
@@ -37,7 +38,9 @@ def fabric_of(hardware: Hardware, folder: Path | None = None) -> Fabric:
         )
     except Exception as error:  # Fabric raises its own kinds where a device is absent
         if 0 < (here := torch.cuda.device_count()) < _number(hardware.devices) and hardware.accelerator != "cpu":
-            raise InputError(f"devices is {hardware.devices}, and there are {here} here: give --devices {here}") from error
+            raise InputError(
+                f"devices is {hardware.devices}, and there are {here} here: give --devices {here}"
+            ) from error
         raise InputError(
             f"accelerator {hardware.accelerator} cannot be used here ({str(error).splitlines()[0]}): "
             "use --hardware.accelerator auto"

@@ -69,5 +69,7 @@ def test_a_prompt_cannot_start_processes(monkeypatch):
 def test_other_processes_than_were_started(monkeypatch, environment):
     for name, value in environment.items():
         monkeypatch.setitem(os.environ, name, value)
-    with pytest.raises(InputError, match="4 processes were started, and devices x num_nodes is 3 x 2: give --devices 2"):
+    with pytest.raises(
+        InputError, match="4 processes were started, and devices x num_nodes is 3 x 2: give --devices 2"
+    ):
         fabric_of(Hardware("cpu", devices=3, num_nodes=2))

@@ -24,12 +24,10 @@ from pyro_simvae import fitted, limits
 from pyro_simvae.data.memory import MemorySplit
 from pyro_simvae.errors import InputError
 from pyro_simvae.guides import MeanField
-from pyro_simvae.inference import hardware, processes, rng, svi
+from pyro_simvae.inference import hardware, rng, svi
 from pyro_simvae.inference.elbo import LedgerELBO
-from pyro_simvae.inference.joint_norm import JointBatchNorm, join_batch_norm
 from pyro_simvae.inference.processes import Processes, launched
-from pyro_simvae.inference.progress import Progress
-from pyro_simvae.inference.settings import Hardware, Training
+from pyro_simvae.inference.settings import Training
 from pyro_simvae.likelihoods import Normal
 from pyro_simvae.models import Relevance, SimVAE
 from pyro_simvae.networks import MLP, Encoder
@@ -288,7 +286,7 @@ def test_only_the_first_process_writes(halves):
 
 
 def test_resumed_on_two_processes_what_one_began(halves, tmp_path):
-    (first, _), folder = halves
+    (first, _), _ = halves
     half_way(alone(), tmp_path)
     assert_close(first["resumed"], continued(alone(), tmp_path))
 
