@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 from lightning.fabric import Fabric
-from lightning.fabric.accelerators import CPUAccelerator
+from lightning.fabric.accelerators.cpu import CPUAccelerator
 from lightning.fabric.loggers.tensorboard import TensorBoardLogger
-from lightning.fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
 from pyro_simvae.errors import InputError
 from pyro_simvae.inference.settings import Hardware

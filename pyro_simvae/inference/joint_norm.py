@@ -62,7 +62,7 @@ class _Normalize(torch.autograd.Function):
         return F.batch_norm(x, mean, variance, weight, bias, eps=eps)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Any:
         x, mean, variance, weight = ctx.saved_tensors
         # For given statistics torch has the gradients: of x, and the sums ∂y x̂ and ∂y over rows.
         ones = torch.ones_like(mean) if weight is None else weight
@@ -83,10 +83,10 @@ class _Normalize(torch.autograd.Function):
 def _statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and variance of each channel over the joint batch, `(C,)`, from those of each process."""
     rows = x.to(torch.promote_types(x.dtype, torch.float32))
-    own = torch.stack(torch.var_mean(rows, [0, *range(2, x.dim())], correction=0))
+    own = torch.stack(torch.batch_norm_update_stats(rows, None, None, 0.0))  # several times as fast as torch.var_mean
     of_all = own.new_empty(distributed.get_world_size() * 2, len(own[0]))
     distributed.all_gather_into_tensor(of_all, own)
-    variances, means = of_all[0::2], of_all[1::2]
+    means, variances = of_all[0::2], of_all[1::2]
     return means.mean(0), variances.mean(0) + means.var(0, correction=0)
 
 

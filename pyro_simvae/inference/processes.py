@@ -156,7 +156,7 @@ def join(elbo: LedgerELBO, fabric: Fabric) -> tuple[Joint, DistributedDataParall
     join_batch_norm(elbo, fabric.device)
     joint = Joint(elbo).to(fabric.device)
     devices = None if fabric.device.type == "cpu" else [fabric.device]
-    options = {"find_unused_parameters": True, "broadcast_buffers": False, "gradient_as_bucket_view": True}
+    options: Any = {"find_unused_parameters": True, "broadcast_buffers": False, "gradient_as_bucket_view": True}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # the new name of broadcast_buffers is not in older versions
         return joint, DistributedDataParallel(joint, devices, **options)
@@ -204,7 +204,7 @@ def _quiet(*loggers: str) -> Iterator[None]:
 
 
 def _end(children: Sequence["Popen[bytes]"]) -> int:
-    """Waits for the other processes, and ends those that do not end. Returns the first that failed by itself, or 0."""
+    """Waits for the other processes to end, and ends those that do not. Returns which failed by itself, 0 if none."""
     failed = 0
     for rank, child in enumerate(children, 1):
         try:

@@ -178,6 +178,7 @@ def test_grids_that_cannot_be_used_are_refused(entries, message):
         ({"training": {"epoch": 3}}, "unknown setting of training 'epoch': did you mean epochs"),
         ({"training": 3}, "training is 3: give its settings"),
         ({"training": {"epochs": -1}}, "training.epochs is -1"),
+        ({"hardware": {"devices": 2}}, "leave out hardware.devices and num_nodes"),
         ({"network": "mpl"}, "unknown network 'mpl': did you mean mlp"),
         ({"seed": 3}, "unknown option of fit 'seed'"),
     ],
