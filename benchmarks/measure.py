@@ -28,7 +28,9 @@ def seconds(work: Work) -> float:
     return time.perf_counter() - start
 
 
-def take_turns(works: Mapping[str, Work], rounds: int, warm_up: int = 0) -> Times:
+def take_turns(
+    works: Mapping[str, Work], rounds: int, warm_up: int = 0, clock: Callable[[Work], float] = seconds
+) -> Times:
     """Seconds of each work in each round. The one that goes first moves on by one each round, and every other round
     goes backwards: what follows another finds its caches.
 
@@ -36,6 +38,7 @@ def take_turns(works: Mapping[str, Work], rounds: int, warm_up: int = 0) -> Time
         works: what is measured, by name.
         rounds: times that each is measured.
         warm_up: calls of each beforehand, not measured.
+        clock: how a work is timed.
     """
     for work in works.values():
         for _ in range(warm_up):
@@ -43,7 +46,7 @@ def take_turns(works: Mapping[str, Work], rounds: int, warm_up: int = 0) -> Time
     times: Times = {name: [] for name in works}
     for i in range(rounds):
         for name in turn(list(works), i):
-            times[name].append(seconds(works[name]))
+            times[name].append(clock(works[name]))
     return times
 
 
@@ -66,14 +69,14 @@ def ratio(times: Times, name: str, over: str) -> dict[str, float]:
 
 
 def peak_memory(command: Sequence[str | Path]) -> float:
-    """Peak resident memory of `python COMMAND`, MiB. The command prints it last, by `print_peak_memory`."""
+    """Peak resident memory of `python COMMAND`, MiB. The command prints it last (`peak_memory_now`)."""
     return float(subprocess.run([sys.executable, *command], capture_output=True, text=True, check=True).stdout.split()[-1])
 
 
-def print_peak_memory() -> None:
-    """Prints this process's, MiB. Not `getrusage`'s: a child begins with its parent's."""
+def peak_memory_now() -> float:
+    """Peak resident memory of this process so far, MiB. Not `getrusage`'s: a child's begins with its parent's."""
     lines = Path("/proc/self/status").read_text().splitlines()
-    print(next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024)
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 
 
 def machine(*packages: str) -> dict[str, Any]:

@@ -18,6 +18,7 @@ differ in the step only. Views are the same random pixels each step: the data pa
 import argparse
 import math
 import os
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterable
@@ -29,7 +30,7 @@ from typing import Any
 import pyro
 import torch
 from lightning.fabric import Fabric
-from measure import figure, peak_memory, print_peak_memory, ratio, report, spread, table, take_turns
+from measure import figure, peak_memory, peak_memory_now, ratio, report, spread, table, take_turns
 from pyro.infer import ELBO, JitTrace_ELBO, Trace_ELBO
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -219,9 +220,11 @@ def main() -> None:
         step, x = STEPS[arguments.only](size), size.views()
         for _ in range(3):
             step(x)
-        print_peak_memory()
+        print(peak_memory_now())
         return
-    results = {name: measure(name, arguments.rounds) for name in arguments.sizes}
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder  # an empty one, or an earlier run's code would be found
+        results = {name: measure(name, arguments.rounds) for name in arguments.sizes}
     report({"sizes": results}, tables(results), arguments.out)
 
 
