@@ -3,7 +3,7 @@
     python benchmarks/epoch.py [--root data] [--cifar10 FOLDER] [--only vae simclr simclr_resnet18] [--out epoch.json]
 
     vae              the paper's MLP on MNIST: ours fits SimVAE to 64 groups of J = 2 views a step, pythae a VAE to 128
-                     images a step, so that a step encodes and decodes as many images; pythae without augmentation as well
+                     images a step, so that a step encodes and decodes as many; pythae without augmentation as well
     simclr           the same encoder under the SimCLR limit, 64 groups a step, and lightly's NTXentLoss
     simclr_resnet18  the same with ResNet-18 on CIFAR-10
 
@@ -11,11 +11,11 @@ The figure is views a second: images that went forwards and backwards through th
 lightly, one an image for pythae. A round is an epoch of each over the same images.
 
 Ours is `SVI.run`: views in batch, steps, validation on a tenth as many images, two checkpoints. pythae has the
-configuration that it comes with (Adam, a loader in the main process) and the same validation; it draws its views image by
-image by torchvision in its data set, and is timed from the beginning of an epoch to its end, without what it writes
+configuration that it comes with (Adam, a loader in the main process) and the same validation; it draws its views image
+by image by torchvision in its data set, and is timed from the beginning of an epoch to its end, without what it writes
 after that. lightly's loop is its tutorial's, views image by image in two workers that stay between epochs; it neither
-validates nor writes. Its optimizer is ours (fused AdamW). The augmentations are ours: crop, flip and threshold on MNIST;
-crop, flip, colour jitter and grey on CIFAR-10.
+validates nor writes. Its optimizer is ours (fused AdamW). The augmentations are ours: crop, flip and threshold on
+MNIST; crop, flip, colour jitter and grey on CIFAR-10.
 """
 
 import argparse
@@ -77,9 +77,9 @@ class Case:
 
 
 CASES = {
-    "vae": Case("mnist", "mnist_paper", MLP(), 10, num_images=12_800, rounds=5),
-    "simclr": Case("mnist", "mnist_paper", MLP(), 10, num_images=12_800, rounds=5),
-    "simclr_resnet18": Case("cifar10", "cifar10", ResNet18(), 64, num_images=640, rounds=3),
+    "vae": Case("mnist", "mnist_paper", MLP(), 10, num_images=12_800, rounds=4),
+    "simclr": Case("mnist", "mnist_paper", MLP(), 10, num_images=12_800, rounds=4),
+    "simclr_resnet18": Case("cifar10", "cifar10", ResNet18(), 64, num_images=512, rounds=3),
 }
 
 
@@ -117,9 +117,8 @@ def ours(case: Case, train: Tensor, valid: Tensor, folder: Path, limited: bool) 
     return epoch
 
 
-def measure(name: str, root: str, cifar10: str | None, folder: Path, rounds: int | None) -> dict[str, Any]:
+def measure(case: Case, name: str, root: str, cifar10: str | None, folder: Path) -> dict[str, Any]:
     """Seconds an epoch and views a second of each, and ratios of views a second."""
-    case = CASES[name]
     count = case.num_images
     images = read(case.data, count + count // 10, root, cifar10)
     train, valid = images[:count], images[count:]
@@ -137,12 +136,12 @@ def measure(name: str, root: str, cifar10: str | None, folder: Path, rounds: int
             out = folder / f"{name} {label}"
             epochs[label] = pythae_vae(*networks, train, valid, GROUPS * VIEWS, LEARNING_RATE, out, transform)
             views[label] = count
-    times = take_turns(epochs, rounds or case.rounds, warm_up=1, clock=lambda epoch: epoch())
+    times = take_turns(epochs, case.rounds, warm_up=1, clock=lambda epoch: epoch())
     # Seconds a view, so that ratios compare like with like.
     each = {label: [t / views[label] for t in values] for label, values in times.items()}
     return {
         "images": count,
-        "rounds": rounds or case.rounds,
+        "rounds": case.rounds,
         "epoch_seconds": {label: spread(values) for label, values in times.items()},
         "views_per_second": {label: spread([1 / t for t in values]) for label, values in each.items()},
         "ratios": {label: ratio(each, label, "ours") for label in each if label != "ours"},
@@ -168,17 +167,14 @@ def main() -> None:
     parser.add_argument("--cifar10", help="CIFAR-10 as a folder of images, train/CLASS/*; noise of its size without it")
     parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--rounds", type=int, help="epochs of each; by default as many as the case needs")
+    parser.add_argument("--images", type=int, help="images an epoch; by default as many as the case needs")
     parser.add_argument("--out", type=Path, help="also write the result as JSON")
     arguments = parser.parse_args()
+    given = {"rounds": arguments.rounds, "num_images": arguments.images}
+    changes = {option: value for option, value in given.items() if value is not None}
     with tempfile.TemporaryDirectory() as folder:
-        run = partial(
-            measure,
-            root=arguments.root,
-            cifar10=arguments.cifar10,
-            folder=Path(folder),
-            rounds=arguments.rounds,
-        )
-        results = {name: run(name) for name in arguments.only}
+        run = partial(measure, root=arguments.root, cifar10=arguments.cifar10, folder=Path(folder))
+        results = {name: run(replace(CASES[name], **changes), name) for name in arguments.only}
     header = ["", "epoch, s", "views a second", "ours is faster by"]
     lines = [row for name, result in results.items() for row in rows(name, result)]
     report({"cases": results}, [table(header, lines)], arguments.out, ["pythae", "lightly", "torchvision"])

@@ -70,7 +70,9 @@ def ratio(times: Times, name: str, over: str) -> dict[str, float]:
 
 def peak_memory(command: Sequence[str | Path]) -> float:
     """Peak resident memory of `python COMMAND`, MiB. The command prints it last (`peak_memory_now`)."""
-    return float(subprocess.run([sys.executable, *command], capture_output=True, text=True, check=True).stdout.split()[-1])
+    return float(
+        subprocess.run([sys.executable, *command], capture_output=True, text=True, check=True).stdout.split()[-1]
+    )
 
 
 def peak_memory_now() -> float:

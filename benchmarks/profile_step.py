@@ -2,10 +2,11 @@
 
     python benchmarks/profile_step.py [--sizes mlp digits] [--out profile_step.json]
 
-Wall time is measured without a profiler, turn by turn. torch.profiler then gives each operator's own time: matrix products,
-elementwise operators and reductions, the optimizer, the autograd engine. What these leave of the wall time is Python: the
-program, Pyro's handlers, torch's modules and distributions. The gap between the two steps is split the same way, and cProfile
-tells which packages' functions the Python of our step is (it slows small functions down, so only shares are given).
+Wall time is measured without a profiler, turn by turn. Under torch.profiler each operator's own time is known: matrix
+products, elementwise operators and reductions, the optimizer, the autograd engine; what they leave of the profiled step
+is Python: the program, Pyro's handlers, torch's modules and distributions. These shares are given in milliseconds of
+the unprofiled step, and so is the gap between the two. cProfile tells whose functions the Python of our step is.
+Both profilers slow small pieces down most, so that the shares of Python and of small operators are upper bounds.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pyro
-from measure import Work, report, table, take_turns
+from measure import Work, report, seconds, table, take_turns
 from step_time import SIZES, by_hand, ours
 from torch.profiler import ProfilerActivity, profile
 
@@ -39,21 +40,15 @@ def group_of(operator: str) -> str:
     return next(found, ELEMENTWISE)
 
 
-def operators(work: Work, steps: int) -> dict[str, float]:
-    """Milliseconds a step of each group of operators, without those that they call."""
+def shares_of(work: Work, steps: int) -> dict[str, float]:
+    """The share of each group in a profiled step; operators without those that they call."""
     with profile(activities=[ProfilerActivity.CPU]) as profiled:
-        for _ in range(steps):
-            work()
-    own: dict[str, float] = defaultdict(float)
+        total = seconds(lambda: [work() for _ in range(steps)])
+    shares = dict.fromkeys(ORDER, 0.0)
     for event in profiled.key_averages():
-        own[group_of(event.key)] += event.self_cpu_time_total / 1e3 / steps
-    return own
-
-
-def split(milliseconds: float, own: dict[str, float]) -> dict[str, float]:
-    """A step's wall time by group. A profiler's own cost may leave nothing to Python: never less than zero."""
-    python = max(0.0, milliseconds - sum(own.values()))
-    return {group: own.get(group, 0.0) for group in ORDER[:-1]} | {PYTHON: python}
+        shares[group_of(event.key)] += event.self_cpu_time_total / 1e6 / total
+    shares[PYTHON] = 1.0 - sum(shares.values())
+    return shares
 
 
 def package_of(path: str) -> str:
@@ -91,7 +86,10 @@ def measure(name: str) -> dict[str, Any]:
     times = take_turns(works, size.rounds // 2, warm_up=20)
     wall = {kind: 1e3 * statistics.median(values) for kind, values in times.items()}
     steps = max(20, size.rounds // 10)
-    groups = {kind: split(wall[kind], operators(work, steps)) for kind, work in works.items()}
+    groups = {
+        kind: {group: share * wall[kind] for group, share in shares_of(work, steps).items()}
+        for kind, work in works.items()
+    }
     shares, top = functions(works["ours"], steps)
     gap = {group: groups["ours"][group] - groups["by hand"][group] for group in ORDER}
     return {"milliseconds": wall, "groups": groups, "gap": gap, "python_shares": shares, "functions": top}

@@ -1,4 +1,4 @@
-"""What users run today, on our networks: an epoch of pythae's VAE trainer, and of the SimCLR loop of lightly's tutorial."""
+"""What users run today, on our networks: an epoch of pythae's VAE trainer, and of lightly's SimCLR tutorial."""
 
 import contextlib
 import io

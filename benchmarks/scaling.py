@@ -2,10 +2,10 @@
 
     python benchmarks/scaling.py [--out scaling.json]
 
-Step time and peak memory of the paper's MLP on 28 x 28 pixels, one of the three changed at a time from 64 groups, J = 2 and
-D = 10. Then, over as many images of that size in an .npz file: seconds from the start of Python to the first step (data
-read and the pair made and checked, as `pyro-simvae fit` does), seconds of an epoch with its views and its validation, and
-peak memory. Each row is a process of its own. Memory is Linux's VmHWM.
+Step time and peak memory of the paper's MLP on 28 x 28 pixels, one of the three changed at a time from 64 groups,
+J = 2 and D = 10. Then, over random images of that size in an .npz file: seconds from the start of Python to the first
+step (data read, the pair made and checked, as `pyro-simvae fit` does), seconds of an epoch with its views and its
+validation, and peak memory. Each row is a process of its own. Memory is Linux's VmHWM.
 """
 
 import argparse

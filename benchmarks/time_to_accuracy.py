@@ -2,11 +2,11 @@
 
     python benchmarks/time_to_accuracy.py [--root data] [--epochs 8] [--repeats 3] [--out time_to_accuracy.json]
 
-    published    configs/mnist_paper.yaml with the published settings: the paper's MLP, D = 10, Adam with step size 8e-5 and
-                 eps 1e-4, s² = 0.15, log-likelihood times 100; 8 epochs at most
+    published    configs/mnist_paper.yaml with the published settings: the paper's MLP, D = 10, Adam with step size
+                 8e-5 and eps 1e-4, s² = 0.15, log-likelihood times 100; 8 epochs at most
     ours         configs/mnist.yaml in a single epoch: a small convolutional encoder, D = 64
 
-Both go through our fit loop, so that the difference is one of settings only; the published code itself is slower than that.
+Both go through our fit loop, so that the difference is one of settings only.
 The two alternate: a fit of ours, with the next seed, and an epoch of the published route, until all repeats of ours are
 done. The clock runs over training steps, views included; validation, checkpoints and the measurements of accuracy, over
 all training and test images, are outside. Ours is measured every 50 steps, from the untrained encoder on, and stops
@@ -73,7 +73,14 @@ class Route(Progress):
     """
 
     def __init__(
-        self, config: str, training: dict[str, Any], root: str, target: float, every: int | None, seed: int, folder: Path
+        self,
+        config: str,
+        training: dict[str, Any],
+        root: str,
+        target: float,
+        every: int | None,
+        seed: int,
+        folder: Path,
     ) -> None:
         super().__init__(Console(file=io.StringIO()), 1)
         options = yaml.safe_load((CONFIGS / config).read_text(encoding="utf-8"))
