@@ -3,7 +3,8 @@
     python benchmarks/epoch.py [--root data] [--cifar10 FOLDER] [--only vae simclr simclr_resnet18] [--out epoch.json]
 
     vae              the paper's MLP on MNIST: ours fits SimVAE to 64 groups of J = 2 views a step, pythae a VAE to 128
-                     images a step, so that a step encodes and decodes as many; pythae without augmentation as well
+                     images a step, so that a step encodes and decodes as many; to 64, its own default; and to 128
+                     without augmentation
     simclr           the same encoder under the SimCLR limit, 64 groups a step, and lightly's NTXentLoss
     simclr_resnet18  the same with ResNet-18 on CIFAR-10
 
@@ -82,6 +83,13 @@ CASES = {
     "simclr_resnet18": Case("cifar10", "cifar10", ResNet18(), 64, num_images=512, rounds=3),
 }
 
+PYTHAE = [
+    ("pythae, 128 images a step", GROUPS * VIEWS, MNIST_PAPER),
+    ("pythae, 64 images a step", GROUPS, MNIST_PAPER),
+    ("pythae, 128, no augmentation", GROUPS * VIEWS, None),
+]
+"""Name, batch size, augmentation."""
+
 
 def read(data: str, count: int, root: str, cifar10: str | None) -> Tensor:
     """The first images of MNIST, or images of a folder: `(count, C, H, W)`, uint8; noise where no folder is given."""
@@ -131,10 +139,9 @@ def measure(case: Case, name: str, root: str, cifar10: str | None, folder: Path)
         epochs["lightly"] = lightly_simclr(encoder, train, GROUPS, LEARNING_RATE, TEMPERATURE, transform)
         views["lightly"] = VIEWS * count
     else:
-        for label, transform in (("pythae", MNIST_PAPER), ("pythae, no augmentation", None)):
+        for label, batch_size, transform in PYTHAE:
             networks = case.networks(train.shape[1:])
-            out = folder / f"{name} {label}"
-            epochs[label] = pythae_vae(*networks, train, valid, GROUPS * VIEWS, LEARNING_RATE, out, transform)
+            epochs[label] = pythae_vae(*networks, train, valid, batch_size, LEARNING_RATE, folder / label, transform)
             views[label] = count
     times = take_turns(epochs, case.rounds, warm_up=1, clock=lambda epoch: epoch())
     # Seconds a view, so that ratios compare like with like.
