@@ -1,28 +1,38 @@
-"""What the explicit Pyro program costs: one SVI step of ours over one hand-written PyTorch step of the same objective.
+"""What the explicit Pyro program costs: an SVI step of ours, of plain Pyro, and of hand-written PyTorch.
 
-    python benchmarks/step_time.py [--steps 200] [--out step_time.json]
+    python benchmarks/step_time.py [--sizes mlp digits resnet18] [--rounds 200] [--out step_time.json]
 
-Both use the paper's MLP (784-2000-500-500-2D, mirrored), D = 10, J = 2, 64 groups, Bernoulli likelihood, Adam.
-They take turns in one process; the figure is the median of the ratios, step by step. Peak memory is that of
-two processes that differ in the step only. Views are the same random pixels each step: the data path is no part of it.
+All make steps of the same objective on the same networks, J = 2, Bernoulli likelihood, and read the loss each step, as
+a loop does that logs it:
+
+    ours       the step of `pyro-simvae fit`, ledger, finiteness check and all
+    by hand    the collapsed objective in PyTorch, fused AdamW
+    compiled   the same under torch.compile; its first step, which compiles, is reported apart
+    SVI        `pyro.infer.SVI.step` with `Trace_ELBO` and Pyro's Adam on our pair, Pyro's checks off
+    SVI, jit   the same with `JitTrace_ELBO`
+
+They take turns in one process; a ratio is the median of the ratios, step by step. Peak memory is that of processes that
+differ in the step only. Views are the same random pixels each step: the data path is no part of it.
 """
 
 import argparse
-import json
+import math
 import os
-import platform
-import resource
-import statistics
-import subprocess
-import sys
+import tempfile
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pyro
 import torch
 from lightning.fabric import Fabric
-from torch import Tensor
+from measure import figure, peak_memory, peak_memory_now, ratio, report, spread, table, take_turns
+from pyro.infer import ELBO, JitTrace_ELBO, Trace_ELBO
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pyro_simvae.data import Views, preset
@@ -33,46 +43,89 @@ from pyro_simvae.inference.settings import Training
 from pyro_simvae.inference.svi import SVI
 from pyro_simvae.likelihoods import Bernoulli
 from pyro_simvae.models import SimVAE
-from pyro_simvae.networks import MLP
+from pyro_simvae.networks import MLP, Network, ResNet18
 
-EVENT, D, GROUPS, VIEWS, STYLE = (1, 28, 28), 10, 64, 2, 0.39
-Step = Callable[[Tensor], object]
-
-
-def views() -> Tensor:
-    generator = torch.Generator().manual_seed(0)
-    return (torch.rand(GROUPS, VIEWS, *EVENT, generator=generator) > 0.8).float()
+STYLE = 0.39
+LEARNING_RATE = 1e-3
+Step = Callable[[Tensor], float]
+"""Makes a step on views (N, J, *event). Returns the loss, nats a group."""
 
 
-def ours() -> Step:
-    """The step of `pyro-simvae fit`, ledger, finiteness check and all."""
-    network = MLP()
-    model = SimVAE(Bernoulli(network.decoder(EVENT, D)), D, style_scale=STYLE)
-    elbo = LedgerELBO(model, MeanField(model, network.encoder(EVENT, D)))
-    split = MemorySplit(torch.zeros(GROUPS, *EVENT, dtype=torch.uint8), None)
+@dataclass(frozen=True)
+class Size:
+    """A network on views of one shape, and how many rounds of steps tell its time."""
+
+    network: Network
+    event_shape: tuple[int, int, int]
+    latent_dim: int
+    rounds: int
+    num_groups: int = 64
+    num_views: int = 2
+
+    def views(self) -> Tensor:
+        """`(N, J, *event)`, a fifth of the pixels 1."""
+        shape = self.num_groups, self.num_views, *self.event_shape
+        return (torch.rand(shape, generator=torch.Generator().manual_seed(0)) > 0.8).float()
+
+    def networks(self) -> tuple[nn.Module, nn.Module]:
+        """Encoder and decoder, with the same weights every time."""
+        torch.manual_seed(0)
+        parts = self.network.encoder, self.network.decoder
+        encoder, decoder = (part(self.event_shape, self.latent_dim) for part in parts)
+        return encoder, decoder
+
+    def pair(self) -> tuple[SimVAE, MeanField]:
+        """The story and its guide."""
+        encoder, decoder = self.networks()
+        model = SimVAE(Bernoulli(decoder), self.latent_dim, style_scale=STYLE)
+        return model, MeanField(model, encoder)
+
+
+SIZES = {
+    "mlp": Size(MLP(), (1, 28, 28), 10, rounds=200),
+    "digits": Size(MLP((128,)), (1, 8, 8), 10, rounds=2000),
+    "resnet18": Size(ResNet18(), (3, 32, 32), 64, rounds=6),
+}
+"""The paper's MLP on MNIST, a model of scikit-learn's digits, where overhead shows, and ResNet-18 on CIFAR-10."""
+
+
+def ours(size: Size) -> Step:
+    split = MemorySplit(torch.zeros(size.num_groups, *size.event_shape, dtype=torch.uint8), None)
+    views = Views(preset("none"), size.event_shape)
+    training = Training(num_groups=size.num_groups, num_views=size.num_views, learning_rate=LEARNING_RATE)
     fabric = Fabric(accelerator="cpu", devices=1)
-    return SVI(elbo, split, split, Views(preset("none"), EVENT), Training(num_groups=GROUPS), fabric, Path())._step
+    svi = SVI(LedgerELBO(*size.pair()), split, split, views, training, fabric, Path())
+
+    def step(x: Tensor) -> float:
+        # The loop has read the objective already, to check that it is finite.
+        return -svi._step(x).objective.item() / len(x)
+
+    return step
 
 
-def by_hand() -> Step:
+def by_hand(size: Size, compiled: bool = False) -> Step:
     """The collapsed objective, as one would write it without Pyro."""
-    network = MLP()
-    encoder, decoder = network.encoder(EVENT, D), network.decoder(EVENT, D)
+    encoder, decoder = size.networks()
     parameters = [*encoder.parameters(), *decoder.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=1e-3, weight_decay=0.0, fused=True)
-    log_style, total = torch.tensor(STYLE).log(), torch.tensor(STYLE**2 + VIEWS)
+    optimizer = torch.optim.AdamW(parameters, lr=LEARNING_RATE, weight_decay=0.0, fused=True)
+    num_views, variance = size.num_views, STYLE**2
+    total = variance + num_views
+    constant = size.latent_dim * ((num_views - 1) * math.log(variance) + math.log(total)) / 2
 
-    def step(x: Tensor) -> object:
+    def objective(x: Tensor) -> Tensor:
         loc, scale = encoder(x)
         noise = torch.randn_like(loc)
         z = loc + scale * noise
         reconstruction = F.binary_cross_entropy_with_logits(decoder(z), x, reduction="sum")
-        entropy = (0.5 * noise.square() + scale.log()).sum()
-        mean = z.mean(1)
-        spread = (z - mean.unsqueeze(1)).square().sum() / (2 * STYLE**2)
-        prior = -spread - (VIEWS * mean.square() / (2 * total)).sum()
-        prior = prior - GROUPS * D * ((VIEWS - 1) * log_style + total.log() / 2)
-        loss = (reconstruction - entropy - prior) / GROUPS
+        log_q = -(0.5 * noise.square() + scale.log()).sum()
+        mean = z.mean(1, keepdim=True)
+        nats = (z - mean).square().sum() / (2 * variance) + mean.square().sum() * (num_views / (2 * total))
+        return (reconstruction + log_q + nats) / len(x) + constant
+
+    loss_of = torch.compile(objective) if compiled else objective
+
+    def step(x: Tensor) -> float:
+        loss = loss_of(x)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -81,69 +134,100 @@ def by_hand() -> Step:
     return step
 
 
-STEPS = {"ours": ours, "by_hand": by_hand}
+def plain(size: Size, elbo: ELBO, name: str) -> Step:
+    """Pyro's own loop on our pair."""
+    pair = size.pair()
+    for module in pair:  # the parameters of two pairs share one global store
+        module._pyro_set_supermodule(name, module._pyro_context)
+    svi = pyro.infer.SVI(*pair, pyro.optim.Adam({"lr": LEARNING_RATE}), elbo)
+    return lambda x: svi.step(x) / len(x)
 
 
-def seconds(step: Step, x: Tensor) -> float:
-    start = time.perf_counter()
-    step(x)
-    return time.perf_counter() - start
+STEPS: dict[str, Callable[[Size], Step]] = {
+    "ours": ours,
+    "by hand": by_hand,
+    "compiled": lambda size: by_hand(size, compiled=True),
+    "SVI": lambda size: plain(size, Trace_ELBO(), "plain"),
+    "SVI, jit": lambda size: plain(size, JitTrace_ELBO(ignore_jit_warnings=True), "jit"),
+}
 
 
-def peak_memory(name: str, steps: int) -> float:
-    """Peak resident memory of a process that makes so many steps of one kind, in MiB."""
-    command = [sys.executable, __file__, "--only", name, "--steps", str(steps)]
-    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
+RATIOS = {
+    "ours / by hand": ("ours", "by hand"),
+    "ours / compiled": ("ours", "compiled"),
+    "by hand / compiled": ("by hand", "compiled"),
+    "SVI / ours": ("SVI", "ours"),
+    "SVI, jit / ours": ("SVI, jit", "ours"),
+}
+
+
+def measure(name: str, kinds: Sequence[str], rounds: int | None) -> dict[str, Any]:
+    """Milliseconds, ratios, seconds of the first step, and peak memory, for all kinds of step on one size.
+
+    Exits if the steps do not begin from one loss, up to their draws (a compiled step has its own).
+    """
+    size = SIZES[name]
+    x = size.views()
+    pyro.clear_param_store()
+    steps = {kind: make(size) for kind, make in STEPS.items() if kind in kinds}
+    first, losses = {}, {}
+    for kind, step in steps.items():
+        torch.manual_seed(1)
+        start = time.perf_counter()
+        losses[kind] = step(x)
+        first[kind] = time.perf_counter() - start
+    if max(losses.values()) - min(losses.values()) > 0.03 * abs(min(losses.values())):
+        raise SystemExit(f"{name}: the steps differ in their objective, in nats a group: {losses}")
+    rounds = rounds or size.rounds
+    works = {kind: partial(step, x) for kind, step in steps.items()}
+    times = take_turns(works, rounds, warm_up=min(20, rounds // 3))
+    memory = {kind: peak_memory([__file__, "--only", kind, "--sizes", name]) for kind in ("ours", "by hand")}
+    return {
+        "rounds": rounds,
+        "milliseconds": {kind: spread([1e3 * t for t in values]) for kind, values in times.items()},
+        "ratios": {label: ratio(times, *pair) for label, pair in RATIOS.items() if {*pair} <= {*kinds}},
+        "first_step_seconds": first,
+        "peak_memory_mib": memory,
+        "peak_memory_ratio": memory["ours"] / memory["by hand"],
+    }
+
+
+def tables(results: dict[str, dict[str, Any]]) -> list[str]:
+    def rows(key: str, labels: Iterable[str], show: Callable[[Any], str]) -> list[list[str]]:
+        found = [label for label in labels if all(label in result[key] for result in results.values())]
+        return [[label, *(show(result[key][label]) for result in results.values())] for label in found]
+
+    return [
+        table(["step, ms", *results], rows("milliseconds", STEPS, figure)),
+        table(["ratio, step by step", *results], rows("ratios", RATIOS, partial(figure, digits=3))),
+        table(["first step, s", *results], rows("first_step_seconds", ["compiled", "SVI, jit"], "{:.1f}".format)),
+        table(["peak memory, MiB", *results], rows("peak_memory_mib", ["ours", "by hand"], "{:.0f}".format)),
+    ]
 
 
 def main() -> None:
     # Lightning has torch look for a GPU's driver at each optimizer step; a script written by hand does not.
     os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
+    parser.add_argument("--kinds", nargs="+", choices=STEPS, default=list(STEPS), help="which steps; all by default")
+    parser.add_argument("--rounds", type=int, help="steps of each; by default as many as the size needs")
     parser.add_argument("--out", type=Path, help="also write the result as JSON")
     parser.add_argument("--only", choices=STEPS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     pyro.enable_validation(False)  # as `fit` does after the first batch
-    torch.manual_seed(0)
-    x = views()
+    warnings.filterwarnings("ignore", "`torch.jit.trace` is deprecated")
     if arguments.only:
-        step = STEPS[arguments.only]()
-        for _ in range(arguments.steps):
+        size = SIZES[arguments.sizes[0]]
+        step, x = STEPS[arguments.only](size), size.views()
+        for _ in range(3):
             step(x)
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        print(peak_memory_now())
         return
-
-    steps = {name: make() for name, make in STEPS.items()}
-    for step in steps.values():
-        for _ in range(20):
-            step(x)
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    for i in range(arguments.steps):
-        # Which one goes first alternates: the second finds warmer caches.
-        for name in sorted(steps, reverse=bool(i % 2)):
-            times[name].append(seconds(steps[name], x))
-    ratios = [a / b for a, b in zip(times["ours"], times["by_hand"], strict=True)]
-    low, median, high = (statistics.quantiles(ratios, n=20)[i] for i in (0, 9, 18))
-    memory = {name: peak_memory(name, 10) for name in steps}
-    result = {
-        "step_ratio": {"median": median, "5%": low, "95%": high},
-        "milliseconds": {name: 1e3 * statistics.median(values) for name, values in times.items()},
-        "peak_memory_mib": memory,
-        "peak_memory_ratio": memory["ours"] / memory["by_hand"],
-        "steps": arguments.steps,
-        "threads": torch.get_num_threads(),
-        "machine": platform.processor() or platform.machine(),
-        "torch": torch.__version__,
-    }
-    print("| | ours | by hand | ratio |\n|---|---|---|---|")
-    print(
-        f"| step, ms (median) | {result['milliseconds']['ours']:.1f} | {result['milliseconds']['by_hand']:.1f} "
-        f"| {median:.3f} (5-95 %: {low:.3f}-{high:.3f}) |"
-    )
-    print(f"| peak memory, MiB | {memory['ours']:.0f} | {memory['by_hand']:.0f} | {result['peak_memory_ratio']:.3f} |")
-    if arguments.out:
-        arguments.out.write_text(json.dumps(result, indent=2) + "\n")
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder  # an empty one, or an earlier run's code would be found
+        results = {name: measure(name, arguments.kinds, arguments.rounds) for name in arguments.sizes}
+    report({"sizes": results}, tables(results), arguments.out)
 
 
 if __name__ == "__main__":
