@@ -1,14 +1,14 @@
-"""A million images from WebDataset shards with bounded memory: images a second and resident memory, at first use and later.
+"""A million images from WebDataset shards with bounded memory: images a second and resident memory.
 
     python benchmarks/streaming.py [--count 1000000] [--out streaming.json]
 
 Writes synthetic 32 x 32 RGB images (uncompressed PPM members) into shards in a temporary folder, which it deletes, and
 walks shuffled epochs of two views an image (preset crop), each in a process of its own: at first use (shards listed,
-images decoded into the cache), from the cache, and decoding every epoch without a cache. Every image carries its number,
-and each epoch is checked to hold every training image once.
+images decoded into the cache), from the cache, and decoding every epoch without a cache. Every image carries its
+number, and each epoch is checked to hold every training image once.
 
-Memory is the largest sum over the process and its workers, looked at every 0.1 s: as resident sets (pages that they share
-count in each) and as proportional sets (a page that k processes share counts 1/k in each).
+Memory is the largest sum over the process and its workers, looked at every 0.1 s: as resident sets (pages that they
+share count in each) and as proportional sets (a page that k processes share counts 1/k in each).
 """
 
 import argparse

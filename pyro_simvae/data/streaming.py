@@ -3,17 +3,17 @@
 import copy
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Self
+from typing import Self
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.utils import data
 
 from pyro_simvae.data.decoding import Format, decode
 from pyro_simvae.data.sources import Sources
 from pyro_simvae.data.splits import Batch, Split, batch_factors, index_batches
 from pyro_simvae.data.transfer import to_device
-from pyro_simvae.errors import InputError
+from pyro_simvae.data.workers import map_in_order, with_bar
 
 PIECE = 8 * 2**20
 """Bytes of decoded images that a worker hands over at a time where a split is read from end to end."""
@@ -73,51 +73,14 @@ class StreamedSplit(Split):
 
     def pieces(self, start: int = 0) -> Iterator[Tensor]:
         """All images from `start` on, in order, a few at a time (n, C, H, W) on the CPU; with a progress bar."""
-        from rich.console import Console
-        from rich.progress import track
-
         size = max(1, PIECE // torch.Size(self.event_shape).numel())
         rows = index_batches(torch.arange(start, len(self)), size)
-        console = Console(stderr=True)
-        yield from track(
-            self._decoded(rows),
-            "decoding images",
-            total=len(rows),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
+        yield from with_bar(self._decoded(rows), len(rows), "decoding images")
 
     def _decoded(self, rows: list[Tensor]) -> Iterator[Tensor]:
-        loader = data.DataLoader(
-            _Decoded(self.sources, self.target),
-            batch_sampler=map(Tensor.tolist, rows),
-            num_workers=min(self.workers, len(rows)),
-            collate_fn=as_it_is,
-            pin_memory=self._device.type == "cuda",
-            # Else the loader would draw its workers' seed from the global generator, whose state runs resume.
-            generator=torch.Generator(),
-        )
-        for images in loader:
-            if isinstance(images, InputError):
-                raise images
-            yield images
+        # As arrays: tensors would travel to the processes as shared memory, with a file descriptor each.
+        arrays = [row.numpy() for row in rows]
+        return map_in_order(self._decode, arrays, self.workers, pin_memory=self._device.type == "cuda")
 
-
-class _Decoded(data.Dataset[Tensor]):
-    """What a worker runs. It returns an error as a value: raised, it would arrive wrapped in a traceback."""
-
-    def __init__(self, sources: Sources, target: Format) -> None:
-        self.sources = sources
-        self.target = target
-
-    def __getitems__(self, index: list[int]) -> Tensor | InputError:
-        try:
-            return torch.stack([decode(self.sources[i], self.target) for i in index])
-        except InputError as error:
-            return InputError(str(error))
-
-
-def as_it_is(batch: Any) -> Any:
-    """For a loader whose data set makes whole batches."""
-    return batch
+    def _decode(self, row: np.ndarray) -> Tensor:
+        return torch.stack([decode(self.sources[i], self.target) for i in row.tolist()])

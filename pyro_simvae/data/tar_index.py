@@ -8,12 +8,14 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch.utils import data
 
 from pyro_simvae.data.cache import cache_folder, made_once
 from pyro_simvae.data.sources import TAR_HEADER, Source, Sources, fingerprint
-from pyro_simvae.data.streaming import as_it_is
+from pyro_simvae.data.workers import map_in_order, with_bar
 from pyro_simvae.errors import InputError
+
+IMAGES = ("jpg", "jpeg", "png", "ppm", "bmp", "pgm", "tif", "tiff", "webp")
+"""Kinds of members that are images."""
 
 KEPT_FROM = 512 * 2**20
 """Bytes of shards from which their index is kept in the cache: to make it takes seconds from here on."""
@@ -58,47 +60,20 @@ def _save(path: Path, table: np.ndarray, labels: np.ndarray) -> None:
 
 def _index(shards: Sequence[str], workers: int) -> tuple[np.ndarray, np.ndarray]:
     """The table of `Sources` (M, 3), and the labels: (M,), or (0,) where there are none."""
-    from rich.console import Console
-    from rich.progress import track
+    import webdataset.tariterators  # noqa: F401 (it takes a second, which each process would need otherwise)
 
-    loader = data.DataLoader(
-        _Shards(shards),
-        batch_size=None,
-        num_workers=min(workers, len(shards)),
-        collate_fn=as_it_is,
-        generator=torch.Generator(),
-    )
-    console = Console(stderr=True)
     tables, labels = [], []
-    shown = track(loader, "reading shards", console=console, transient=True, disable=not console.is_terminal)
-    for place, found in enumerate(shown):
-        if isinstance(found, InputError):
-            raise found
-        places, its = found
+    found = with_bar(map_in_order(index_shard, shards, workers), len(shards), "reading shards")
+    for place, (places, its) in enumerate(found):
         tables.append(np.insert(places, 0, place, axis=1))
         labels.append(its)
+    for shard, its in zip(shards, labels, strict=True):
         if bool(len(its)) != bool(len(labels[0])):
             raise InputError(
-                f"the images of {shards[place]} have {'' if len(its) else 'no '}labels, unlike those of {shards[0]}; "
+                f"the images of {shard} have {'' if len(its) else 'no '}labels, unlike those of {shards[0]}; "
                 f"give all images labels (KEY.cls, or the field label in KEY.json), or none"
             )
     return np.concatenate(tables), np.concatenate(labels)
-
-
-class _Shards(data.Dataset[tuple[np.ndarray, np.ndarray] | InputError]):
-    """What a worker runs. It returns an error as a value: raised, it would arrive wrapped in a traceback."""
-
-    def __init__(self, shards: Sequence[str]) -> None:
-        self.shards = shards
-
-    def __len__(self) -> int:
-        return len(self.shards)
-
-    def __getitem__(self, place: int) -> tuple[np.ndarray, np.ndarray] | InputError:
-        try:
-            return index_shard(self.shards[place])
-        except InputError as error:
-            return InputError(str(error))
 
 
 def index_shard(shard: str) -> tuple[np.ndarray, np.ndarray]:
@@ -106,7 +81,6 @@ def index_shard(shard: str) -> tuple[np.ndarray, np.ndarray]:
 
     By WebDataset's conventions: a member's path up to the first dot of its name is the key, the rest is the kind.
     """
-    from torchvision.datasets.folder import IMG_EXTENSIONS
     from webdataset.tariterators import base_plus_ext
 
     images: dict[str, tuple[int, int]] = {}
@@ -120,7 +94,7 @@ def index_shard(shard: str) -> tuple[np.ndarray, np.ndarray]:
                     continue
                 at = Source(shard, member.offset_data, member.size)
                 kind = kind.lower()
-                if f".{kind}" in IMG_EXTENSIONS:
+                if kind in IMAGES:
                     if key in images:
                         raise InputError(f"{shard} holds two images of the key {key}; rename or remove one")
                     images[key] = at.offset, at.size
@@ -135,7 +109,7 @@ def index_shard(shard: str) -> tuple[np.ndarray, np.ndarray]:
     if not whole:
         raise InputError(f"{shard} has no end: it was cut short or damaged; write it anew")
     if not images:
-        raise InputError(f"{shard} holds no images (KEY{', KEY'.join(IMG_EXTENSIONS)}); leave it out, or add some")
+        raise InputError(f"{shard} holds no images (KEY.{', KEY.'.join(IMAGES)}); leave it out, or add some")
     missing = [key for key in images if key not in labels]
     if 0 < len(missing) < len(images):
         raise InputError(
