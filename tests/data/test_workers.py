@@ -11,7 +11,7 @@ def square(item: int) -> int:
     return item * item
 
 
-@pytest.mark.parametrize("workers", [0, 2, 9])
+@pytest.mark.parametrize("workers", [0, 1, 2])
 def test_results_are_in_order_and_no_random_numbers_are_drawn(workers: int) -> None:
     before = torch.get_rng_state()
     assert list(map_in_order(square, range(7), workers)) == [i * i for i in range(7)]
