@@ -120,7 +120,7 @@ def main() -> None:
         "cpus": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "machine": platform.processor() or platform.machine(),
-        "versions": {name: version(name) for name in ("torch", "kornia", "webdataset", "pillow", "numpy")},
+        "versions": {name: version(name) for name in ("torch", "webdataset", "pillow", "numpy")},
     }
     print("| | images/s | without views | until the first batch, s | resident, GB | proportional, GB |")
     print("|---|---|---|---|---|---|", flush=True)
