@@ -51,8 +51,8 @@ def fit(
     """Fit a generative story and its guide to groups of views by SVI.
 
     Args:
-        data: digits, mnist, fashion_mnist, cifar10, celeba, sprites, folder:PATH or arrays:PATH; for the multimodal
-            story paired_digits, paired_mnist or paired_folder:PATH.
+        data: digits, mnist, fashion_mnist, cifar10, celeba, sprites, folder:PATH, shards:PATTERN or arrays:PATH; for
+            the multimodal story paired_digits, paired_mnist or paired_folder:PATH.
         views: preset of augmentations that make the views; by default the one that suits the data.
         network: mlp, conv, resnet18 or linear.
         likelihood: bernoulli, continuous_bernoulli, normal or categorical.

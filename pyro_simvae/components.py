@@ -18,8 +18,8 @@ from pyro_simvae.limits import LIMITS
 Spec = str | Mapping[str, Any]
 """A name ("simvae"), a class in a file ("path/to/story.py:Story", or "path/to/story.py" where the file defines one
 module), an import path ("package.module.Class"), for
-data also "folder:PATH", "arrays:PATH" and "paired_folder:PATH"; or any of these as {"class_path": ...,
-"init_args": {...}}."""
+data also "folder:PATH", "shards:PATTERN", "arrays:PATH" and "paired_folder:PATH"; or any of these as
+{"class_path": ..., "init_args": {...}}."""
 
 KNOWN: dict[str, dict[str, str]] = {
     "data": DATASETS,
@@ -81,8 +81,8 @@ def normalize(kind: str, spec: Spec) -> dict[str, Any]:
         raise unknown_name(f"key of {kind}", sorted(unknown)[0], ["class_path", "init_args"])
     class_path, init_args = str(spec.get("class_path")), dict(spec.get("init_args") or {})
     prefix, _, path = class_path.partition(":")
-    if kind == "data" and prefix in ("folder", "arrays", "paired_folder") and path:
-        class_path, init_args["path"] = prefix, path
+    if kind == "data" and prefix in ("folder", "shards", "arrays", "paired_folder") and path:
+        class_path, init_args["pattern" if prefix == "shards" else "path"] = prefix, path
     if class_path.endswith(".py"):
         class_path += f":{_only_module(Path(class_path)).__name__}"
     return {"class_path": class_path, "init_args": init_args}

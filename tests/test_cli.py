@@ -12,8 +12,10 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from webdataset import TarWriter
 
 from pyro_simvae import cli
+from pyro_simvae.data import holding
 from pyro_simvae.inference import files
 from pyro_simvae.inspection import induced
 from pyro_simvae.limits import LIMITS
@@ -179,6 +181,43 @@ def test_folder_without_labels_is_fitted_and_evaluated(fit, tmp_path, capsys):
     assert cli.main(["evaluate", str(tmp_path / "run")]) == 0
     assert "left out whatever needs labels: the data has none" in capsys.readouterr().out
     assert "label" not in json.loads((tmp_path / "run" / "evaluation.json").read_text())["scores"]["z"]
+
+
+def shards_of_images(path, folder):
+    """The images of a folder in two shards."""
+    path.mkdir()
+    files = sorted(folder.glob("*.png"))
+    for number, part in enumerate((files[::2], files[1::2])):
+        with TarWriter(str(path / f"{number}.tar")) as shard:
+            for file in part:
+                shard.write({"__key__": file.stem, "png": file.read_bytes()})
+    return path
+
+
+@pytest.mark.parametrize("cache", ["no", "cache"])
+def test_shards_are_fitted_as_the_same_images_in_memory_are(fit, tmp_path, monkeypatch, cache):
+    shards = shards_of_images(tmp_path / "shards", folder_of_images(tmp_path / "images", 60))
+    pattern = f"shards:{shards}/{{0..1}}.tar"
+    assert fit(data=pattern, out=tmp_path / "memory") == 0
+    monkeypatch.setattr(holding, "MEMORY_BUDGET", 0)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    options = ["--data.cache", "no"] if cache == "no" else []
+    assert fit(*options, data=pattern, out=tmp_path / "large") == 0
+    assert (tmp_path / "home" / "pyro-simvae").is_dir() == (cache != "no")
+    config = tmp_path / "large" / "config.yaml"
+    assert yaml.safe_load(config.read_text())["data"]["init_args"]["cache"] == ("no" if cache == "no" else None)
+    assert cli.main(["fit", "--config", str(config), "--out", str(tmp_path / "again")]) == 0
+    metrics = [(tmp_path / run / "metrics.csv").read_bytes() for run in ("memory", "large", "again")]
+    assert metrics[0] == metrics[1] == metrics[2]
+
+
+def test_bad_shards(fit, refused, tmp_path):
+    refused(fit(data="shards"), "pattern")
+    refused(fit(data=f"shards:{tmp_path}/{{0..3}}.tar"), "there is no shard")
+    shards = shards_of_images(tmp_path / "shards", folder_of_images(tmp_path / "images"))
+    whole = (shards / "1.tar").read_bytes()
+    (shards / "1.tar").write_bytes(whole[: len(whole) // 2])
+    refused(fit(data=f"shards:{shards}"), "1.tar")
 
 
 STORY = """

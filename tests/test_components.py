@@ -18,6 +18,19 @@ def test_a_file_with_one_module_needs_no_class(tmp_path):
     assert normalize("model", {"class_path": str(path), "init_args": {"a": 1}})["class_path"] == f"{path}:Only"
 
 
+@pytest.mark.parametrize(
+    ("spec", "name", "options"),
+    [
+        ("folder:a/b", "folder", {"path": "a/b"}),
+        ("arrays:a.npz", "arrays", {"path": "a.npz"}),
+        ("shards:a/{0..9}.tar", "shards", {"pattern": "a/{0..9}.tar"}),
+        ("shards", "shards", {}),
+    ],
+)
+def test_data_with_its_place(spec, name, options):
+    assert normalize("data", spec) == {"class_path": name, "init_args": options}
+
+
 @pytest.mark.parametrize(("text", "names"), [(TWO, "First, Second"), ("x = 1\n", "none")])
 def test_a_file_with_more_or_none_does(tmp_path, text, names):
     path = tmp_path / "story.py"

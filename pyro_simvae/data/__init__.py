@@ -15,6 +15,7 @@ DATASETS: dict[str, str] = {
     "paired_digits": "pyro_simvae.data.captions.PairedDigits",
     "paired_folder": "pyro_simvae.data.paired_folder.PairedFolder",
     "paired_mnist": "pyro_simvae.data.captions.PairedMNIST",
+    "shards": "pyro_simvae.data.shards.Shards",
     "sprites": "pyro_simvae.data.sprites.Sprites",
 }
 """Each data set's class, by its name on the command line: as paths: only the named one is imported."""

@@ -1,4 +1,4 @@
-"""Carving one split out of another, reproducibly and in proportion to the classes."""
+"""Carving splits out of others, reproducibly and in proportion to the classes."""
 
 import torch
 from torch import Tensor
@@ -35,3 +35,38 @@ def carve(count: int, fraction: float, seed: int, labels: Tensor | None = None) 
     steps = torch.arange(count + 1) * size // count
     taken = steps.diff() > 0
     return order[~taken].sort().values, order[taken].sort().values
+
+
+def partition(
+    counts: tuple[int, int, int],
+    labels: Tensor | None,
+    valid_fraction: float,
+    test_fraction: float,
+    seed: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Where train, valid and test are among the images of all three; a missing one is carved out of train.
+
+    Args:
+        counts: Images given for train, valid and test, which follow each other in this order; 0 is a missing split.
+        labels: (M,) int64 of all images, or None.
+        valid_fraction: Share of the training images carved for a missing validation split, after the test split.
+        test_fraction: Share of the training images carved for a missing test split.
+        seed: Chooses the carved images.
+
+    Returns:
+        Indices, ascending int64.
+
+    Raises:
+        InputError: As `carve` does.
+    """
+    train, valid, test = torch.arange(sum(counts)).split(counts)
+
+    def carved(fraction: float) -> tuple[Tensor, Tensor]:
+        rest, part = carve(len(train), fraction, seed, None if labels is None else labels[train])
+        return train[rest], train[part]
+
+    if not len(test):
+        train, test = carved(test_fraction)
+    if not len(valid):
+        train, valid = carved(valid_fraction)
+    return train, valid, test

@@ -3,10 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from pyro_simvae.data.benchmarks import open_or_download
 from pyro_simvae.data.decoding import Format
+from pyro_simvae.data.holding import hold
+from pyro_simvae.data.sources import Sources
 from pyro_simvae.data.splits import Dataset, Splits
-from pyro_simvae.data.streaming import StreamedSplit
 
 
 class CelebA(Dataset):
@@ -18,30 +21,37 @@ class CelebA(Dataset):
         root: Folder that holds `celeba/`, as torchvision lays it out; downloaded if missing.
         size: Side of the images, in pixels.
         workers: Decoding processes.
+        cache: Folder for the decoded images, where they take more than 512 MiB; left out, the user's. "no" decodes them
+            every epoch instead.
     """
 
     views = "celeba"
 
-    def __init__(self, root: str = "data", size: int = 64, workers: int = 2) -> None:
+    def __init__(self, root: str = "data", size: int = 64, workers: int = 2, cache: str | None = None) -> None:
         self.root = root
         self.size = size
         self.workers = workers
+        self.cache = cache
 
     def load(self) -> Splits:
-        return Splits(*(self._split(name) for name in ("train", "valid", "test")))
+        given = [self._open(name) for name in ("train", "valid", "test")]
+        folder = Path(given[0].root, given[0].base_folder, "img_align_celeba")
+        names = [name for name in given[0].attr_names if name]  # the header ends in a space, read as a nameless one
+        attributes = torch.cat([source.attr for source in given]).long()
+        train, valid, test = torch.arange(len(attributes)).split([len(source.filename) for source in given])
+        return hold(
+            Sources.of_files([str(folder / file) for source in given for file in source.filename]),
+            (train, valid, test),
+            Format(3, self.size, self.size, convert=True),
+            self.workers,
+            self.cache,
+            factors={name: attributes[:, column] for column, name in enumerate(names)},
+        )
 
-    def _split(self, name: str) -> StreamedSplit:
+    def _open(self, name: str) -> Any:
         from torchvision import datasets
 
         def open_files(download: bool) -> Any:
             return datasets.CelebA(self.root, split=name, target_type="attr", download=download)
 
-        source = open_or_download("CelebA", self.root, open_files)
-        folder = Path(source.root, source.base_folder, "img_align_celeba")
-        names = [name for name in source.attr_names if name]  # the header ends in a space, read as a nameless one
-        return StreamedSplit(
-            [str(folder / file) for file in source.filename],
-            Format(3, self.size, self.size, convert=True),
-            self.workers,
-            factors={name: source.attr[:, column].long() for column, name in enumerate(names)},
-        )
+        return open_or_download("CelebA", self.root, open_files)

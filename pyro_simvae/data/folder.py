@@ -1,42 +1,24 @@
 """Any folder of images: of any mode and size, with or without classes and splits."""
 
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from pyro_simvae.data.carving import carve
+from pyro_simvae.data.carving import partition
 from pyro_simvae.data.decoding import Format, probe
-from pyro_simvae.data.memory import MemorySplit
+from pyro_simvae.data.holding import hold
+from pyro_simvae.data.sources import Source, Sources
 from pyro_simvae.data.splits import Dataset, Splits
-from pyro_simvae.data.streaming import StreamedSplit
 from pyro_simvae.errors import InputError
-
-MEMORY_BUDGET = 512 * 2**20
-"""Bytes of decoded images up to which a folder is decoded once and kept; a larger one, every epoch."""
-
-DECODED_AT_ONCE = 256
-"""Images a worker decodes between two steps of the progress bar."""
-
-
-class Files(NamedTuple):
-    """Image files and their classes: labels (M,) int64, or None where the files lie in no class folders."""
-
-    paths: list[str]
-    labels: Tensor | None
-
-    def take(self, index: Tensor) -> "Files":
-        """The files at `index` (n,)."""
-        labels = None if self.labels is None else self.labels[index]
-        return Files([self.paths[i] for i in index.tolist()], labels)
 
 
 class Folder(Dataset):
     """Images in the layout `train/CLASS/*` and `test/CLASS/*`, `CLASS/*`, or `*` without classes.
 
     `valid/CLASS/*` (or `val`) is used if it is there; a missing validation or test split is carved out of the
-    training images.
+    training images. Up to 512 MiB of decoded images are held in memory; more are decoded once, at first use, into a
+    file that later epochs and runs read.
 
     Args:
         path: The folder.
@@ -44,6 +26,8 @@ class Folder(Dataset):
             image gives both sides.
         channels: 1 (grey) or 3 (RGB) to convert all images; left out, all must have those of the first.
         workers: Decoding processes.
+        cache: Folder for the decoded images, where they take more than 512 MiB; left out, the user's. "no" decodes them
+            every epoch instead.
         valid_fraction: Share carved for validation, in (0, 1).
         test_fraction: Share carved for the test, in (0, 1).
         split_seed: Chooses the carved images.
@@ -57,6 +41,7 @@ class Folder(Dataset):
         size: int | None = None,
         channels: int | None = None,
         workers: int = 2,
+        cache: str | None = None,
         valid_fraction: float = 0.1,
         test_fraction: float = 0.2,
         split_seed: int = 0,
@@ -65,21 +50,13 @@ class Folder(Dataset):
         self.size = size
         self.channels = channels
         self.workers = workers
+        self.cache = cache
         self.valid_fraction = valid_fraction
         self.test_fraction = test_fraction
         self.split_seed = split_seed
 
     def load(self) -> Splits:
         check_format(self.size, self.channels)
-        parts = self._find()
-        target = format_of(parts[0].paths[0], self.size, self.channels)
-        count = sum(len(part.paths) for part in parts)
-        in_memory = count * torch.Size(target.event_shape).numel() <= MEMORY_BUDGET
-        splits = [StreamedSplit(part.paths, target, self.workers, part.labels) for part in parts]
-        return Splits(*(decode_all(split) if in_memory else split for split in splits))
-
-    def _find(self) -> tuple[Files, Files, Files]:
-        """The files of train, valid and test."""
         root = Path(self.path).expanduser()
         if not root.is_dir():
             raise InputError(f"there is no folder {self.path}; name a folder of images with --data.path")
@@ -88,23 +65,19 @@ class Folder(Dataset):
             given = {"train": root}
         paths, names = find_images(given["train"])
         self.classes = None if names is None else sorted(set(names))
-        train = Files(paths, index_classes(given["train"], names, self.classes))
-        test, valid = self._heldout(given.get("test")), self._heldout(given.get("valid", given.get("val")))
-        if test is None:
-            train, test = self._carve(train, self.test_fraction)
-        if valid is None:
-            train, valid = self._carve(train, self.valid_fraction)
-        return train, valid, test
-
-    def _heldout(self, folder: Path | None) -> Files | None:
-        if folder is None:
-            return None
-        paths, names = find_images(folder)
-        return Files(paths, index_classes(folder, names, self.classes))
-
-    def _carve(self, files: Files, fraction: float) -> tuple[Files, Files]:
-        rest, part = carve(len(files.paths), fraction, self.split_seed, files.labels)
-        return files.take(rest), files.take(part)
+        labels = index_classes(given["train"], names, self.classes)
+        counts = [len(paths), 0, 0]
+        for place, folder in ((1, given.get("valid", given.get("val"))), (2, given.get("test"))):
+            if folder is not None:
+                more, names = find_images(folder)
+                paths, counts[place] = paths + more, len(more)
+                its = index_classes(folder, names, self.classes)
+                labels = None if labels is None or its is None else torch.cat([labels, its])
+        train, valid, test = counts
+        parts = partition((train, valid, test), labels, self.valid_fraction, self.test_fraction, self.split_seed)
+        sources = Sources.of_files(paths)
+        target = format_of(sources[0], self.size, self.channels)
+        return hold(sources, parts, target, self.workers, self.cache, labels)
 
 
 def check_format(size: int | None, channels: int | None) -> None:
@@ -115,7 +88,7 @@ def check_format(size: int | None, channels: int | None) -> None:
         raise InputError(f"the image size must be positive, got {size}; set for example --data.size 64")
 
 
-def format_of(first: str, size: int | None, channels: int | None) -> Format:
+def format_of(first: Source, size: int | None, channels: int | None) -> Format:
     """The format of a set of images: as asked for, and otherwise that of its first image."""
     own = probe(first)
     return Format(channels or own.channels, size or own.height, size or own.width, convert=channels is not None)
@@ -165,25 +138,3 @@ def index_classes(root: Path, names: list[str] | None, classes: list[str] | None
         raise InputError(f"{root} has the class {strange[0]}, which no training image has; rename or remove it")
     place = {name: i for i, name in enumerate(classes)}
     return torch.tensor([place[name] for name in names])
-
-
-def decode_all(split: StreamedSplit) -> MemorySplit:
-    """The split with all its images decoded into memory."""
-    from rich.console import Console
-    from rich.progress import track
-
-    console = Console(stderr=True)
-    images = torch.empty(len(split), *split.event_shape, dtype=torch.uint8)
-    batches = split.batches(torch.arange(len(split)), DECODED_AT_ONCE, 1)
-    done = 0
-    for batch in track(
-        batches,
-        "reading images",
-        total=-(-len(split) // DECODED_AT_ONCE),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    ):
-        images[done : done + len(batch.images)] = batch.images[:, 0]
-        done += len(batch.images)
-    return MemorySplit(images, split.labels, split.factors)

@@ -2,14 +2,12 @@
 
 from pathlib import Path
 
-import torch
-
-from pyro_simvae.data.carving import carve
-from pyro_simvae.data.decoding import Format
-from pyro_simvae.data.folder import MEMORY_BUDGET, check_format, decode_all, find_images, format_of, index_classes
+from pyro_simvae.data.carving import partition
+from pyro_simvae.data.folder import check_format, find_images, format_of, index_classes
+from pyro_simvae.data.holding import hold
 from pyro_simvae.data.paired import PairedSplit
-from pyro_simvae.data.splits import Dataset, Split, Splits
-from pyro_simvae.data.streaming import StreamedSplit
+from pyro_simvae.data.sources import Sources
+from pyro_simvae.data.splits import Dataset, Splits
 from pyro_simvae.errors import InputError
 
 
@@ -24,6 +22,8 @@ class PairedFolder(Dataset):
             first image gives both sides.
         channels: 1 (grey) or 3 (RGB) to convert all images; left out, each modality's first image gives them.
         workers: Decoding processes.
+        cache: Folder for the decoded images, where a modality's take more than 512 MiB; left out, the user's. "no"
+            decodes them every epoch instead.
         valid_fraction: Share of the training items held out for validation, in (0, 1).
         test_fraction: Share of all items held out for the test, in (0, 1).
         split_seed: Chooses both.
@@ -37,6 +37,7 @@ class PairedFolder(Dataset):
         size: int | None = None,
         channels: int | None = None,
         workers: int = 2,
+        cache: str | None = None,
         valid_fraction: float = 0.1,
         test_fraction: float = 0.2,
         split_seed: int = 0,
@@ -45,6 +46,7 @@ class PairedFolder(Dataset):
         self.size = size
         self.channels = channels
         self.workers = workers
+        self.cache = cache
         self.valid_fraction = valid_fraction
         self.test_fraction = test_fraction
         self.split_seed = split_seed
@@ -59,32 +61,19 @@ class PairedFolder(Dataset):
             raise InputError(f"{root} holds {len(folders)} folders; give each of two or more modalities a folder there")
         files = {folder.name: _by_name(folder) for folder in folders}
         names = _paired(files)
-        targets = {modality: format_of(paths[names[0]], self.size, self.channels) for modality, paths in files.items()}
 
         _, classes = find_images(folders[0])
         if classes is not None:
             classes = [Path(name).parts[0] for name in names]
             self.classes = sorted(set(classes))
         labels = index_classes(folders[0], classes, self.classes)
-        rest, test = carve(len(names), self.test_fraction, self.split_seed, labels)
-        train, valid = carve(len(rest), self.valid_fraction, self.split_seed, None if labels is None else labels[rest])
-
-        def split(index: torch.Tensor) -> Split:
-            chosen = None if labels is None else labels[index]
-            return PairedSplit(
-                {
-                    modality: self._split(
-                        [paths[names[i]] for i in index.tolist()], chosen, targets[modality], len(names)
-                    )
-                    for modality, paths in files.items()
-                }
-            )
-
-        return Splits(split(rest[train]), split(rest[valid]), split(test))
-
-    def _split(self, paths: list[str], labels: torch.Tensor | None, target: Format, count: int) -> Split:
-        split = StreamedSplit(paths, target, self.workers, labels)
-        return decode_all(split) if count * torch.Size(target.event_shape).numel() <= MEMORY_BUDGET else split
+        parts = partition((len(names), 0, 0), labels, self.valid_fraction, self.test_fraction, self.split_seed)
+        held = {}
+        for modality, paths in files.items():
+            sources = Sources.of_files([paths[name] for name in names])
+            target = format_of(sources[0], self.size, self.channels)
+            held[modality] = hold(sources, parts, target, self.workers, self.cache, labels)
+        return Splits(*(PairedSplit({name: splits[i] for name, splits in held.items()}) for i in range(len(parts))))
 
 
 def _by_name(folder: Path) -> dict[str, str]:

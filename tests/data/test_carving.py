@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pyro_simvae.data.carving import carve
+from pyro_simvae.data.carving import carve, partition
 from pyro_simvae.errors import InputError
 
 
@@ -42,3 +42,22 @@ def test_a_fraction_outside_the_unit_interval_is_refused(fraction: float) -> Non
 def test_a_side_without_items_is_refused(fraction: float) -> None:
     with pytest.raises(InputError, match="2 images are too few"):
         carve(2, fraction, 0)
+
+
+def test_missing_splits_are_carved_out_of_the_training_images() -> None:
+    labels = torch.arange(100) % 2
+    train, valid, test = partition((100, 0, 0), labels, 0.1, 0.2, seed=3)
+    assert [len(part) for part in (train, valid, test)] == [72, 8, 20]
+    assert torch.cat([train, valid, test]).sort().values.tolist() == list(range(100))
+    assert labels[test].sum() == 10
+    rest, part = carve(100, 0.2, 3, labels)
+    assert torch.equal(test, part)
+    assert torch.equal(valid, rest[carve(80, 0.1, 3, labels[rest])[1]])
+
+
+def test_given_splits_stay_as_they_are() -> None:
+    train, valid, test = partition((5, 2, 3), None, 0.1, 0.2, seed=0)
+    assert [part.tolist() for part in (train, valid, test)] == [[0, 1, 2, 3, 4], [5, 6], [7, 8, 9]]
+    train, valid, test = partition((10, 0, 3), None, 0.1, 0.2, seed=0)
+    assert test.tolist() == [10, 11, 12]
+    assert sorted([*train.tolist(), *valid.tolist()]) == list(range(10))

@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 from pyro_simvae.data.decoding import Format, decode, probe
+from pyro_simvae.data.sources import Source
 from pyro_simvae.errors import InputError
 
 RGB, GREY = Format(3, 6, 8, convert=True), Format(1, 6, 8, convert=True)
@@ -19,26 +20,26 @@ def test_every_mode_is_decoded_to_either(tmp_path: Path, mode: str, target: Form
         Image.fromarray(np.full((6, 8), 65535, dtype=np.uint16)).save(path)
     else:
         Image.new("RGB", (8, 6), "white").convert(mode).save(path)
-    image = decode(path, target)
+    image = decode(Source(path), target)
     assert image.shape == target.event_shape
     assert image.dtype == torch.uint8
     assert (image == 255).all()
-    assert probe(path).channels == (1 if mode in ("1", "L", "LA", "I;16") else 3)
+    assert probe(Source(path)).channels == (1 if mode in ("1", "L", "LA", "I;16") else 3)
 
 
 def test_sixteen_bits_are_scaled_not_clipped(tmp_path: Path) -> None:
     path = str(tmp_path / "image.png")
     Image.fromarray(np.full((6, 8), 0x4040, dtype=np.uint16)).save(path)
-    assert (decode(path, GREY) == 0x40).all()
+    assert (decode(Source(path), GREY) == 0x40).all()
 
 
 def test_floats_are_read_in_the_unit_interval_and_refused_outside(tmp_path: Path) -> None:
     path = str(tmp_path / "image.tif")
     Image.fromarray(np.full((6, 8), 0.2, dtype=np.float32)).save(path)
-    assert (decode(path, GREY) == 51).all()
+    assert (decode(Source(path), GREY) == 51).all()
     Image.fromarray(np.full((6, 8), 2.0, dtype=np.float32)).save(path)
     with pytest.raises(InputError, match=r"image.tif has pixels outside \[0, 1\]; scale them"):
-        decode(path, GREY)
+        decode(Source(path), GREY)
 
 
 def test_other_sizes_cover_the_frame_and_are_cropped_to_their_centre(tmp_path: Path) -> None:
@@ -46,8 +47,8 @@ def test_other_sizes_cover_the_frame_and_are_cropped_to_their_centre(tmp_path: P
     pixels = np.zeros((10, 40), dtype=np.uint8)
     pixels[:, 15:25] = 200
     Image.fromarray(pixels).save(path)
-    assert (decode(path, Format(1, 5, 5, convert=False)).float() - 200).abs().max() < 30
-    same = decode(path, Format(1, 10, 40, convert=False))
+    assert (decode(Source(path), Format(1, 5, 5, convert=False)).float() - 200).abs().max() < 30
+    same = decode(Source(path), Format(1, 10, 40, convert=False))
     assert torch.equal(same[0], torch.from_numpy(pixels))
 
 
@@ -56,14 +57,14 @@ def test_photographs_are_turned_upright(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # Orientation: to be turned by a quarter
     Image.new("RGB", (8, 6)).save(path, exif=exif)
-    assert probe(path).event_shape == (3, 8, 6)
+    assert probe(Source(path)).event_shape == (3, 8, 6)
 
 
 def test_channels_must_agree_unless_converted(tmp_path: Path) -> None:
     path = str(tmp_path / "grey.png")
     Image.new("L", (8, 6)).save(path)
     with pytest.raises(InputError, match=r"grey.png has 1 channel where .* 3 channels; .*--data.channels 3"):
-        decode(path, RGB._replace(convert=False))
+        decode(Source(path), RGB._replace(convert=False))
 
 
 @pytest.mark.parametrize("content", [b"", b"not an image", None])
@@ -74,4 +75,4 @@ def test_a_file_that_is_no_image_is_named(tmp_path: Path, content: bytes | None)
         content = path.read_bytes()[:3000]
     path.write_bytes(content)
     with pytest.raises(InputError, match=r"bad.png is not an image that can be read; remove it"):
-        decode(str(path), RGB)
+        decode(Source(str(path)), RGB)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pyro_simvae.data import folder as module
+from pyro_simvae.data import holding
 from pyro_simvae.data.folder import Folder
 from pyro_simvae.data.memory import MemorySplit
 from pyro_simvae.data.streaming import StreamedSplit
@@ -75,8 +75,8 @@ def test_mixed_sizes_and_modes(tmp_path: Path) -> None:
 def test_a_large_folder_is_streamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(tmp_path, 20)
     small = Folder(str(tmp_path), workers=0).load().train
-    monkeypatch.setattr(module, "MEMORY_BUDGET", 1000)
-    large = Folder(str(tmp_path), workers=0).load().train
+    monkeypatch.setattr(holding, "MEMORY_BUDGET", 1000)
+    large = Folder(str(tmp_path), workers=0, cache="no").load().train
     assert isinstance(large, StreamedSplit)
     index = torch.arange(len(large))
     assert torch.equal(large.images(index), small.images(index))

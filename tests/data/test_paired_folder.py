@@ -4,7 +4,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pyro_simvae.data import paired_folder as module
+from pyro_simvae.data import holding
 from pyro_simvae.data.paired_folder import PairedFolder
 from pyro_simvae.data.streaming import StreamedSplit
 from pyro_simvae.errors import InputError
@@ -28,8 +28,8 @@ def fill(tmp_path):
 
 @pytest.mark.parametrize("budget", [2**20, 0])
 def test_files_of_one_name_are_one_item(fill, monkeypatch, budget):
-    monkeypatch.setattr(module, "MEMORY_BUDGET", budget)
-    data = PairedFolder(str(fill()), workers=0)
+    monkeypatch.setattr(holding, "MEMORY_BUDGET", budget)
+    data = PairedFolder(str(fill()), workers=0, cache="no")
     splits = data.load()
     assert data.classes == ["cat", "dog"]
     assert [len(split) for split in splits] == [14, 2, 4]

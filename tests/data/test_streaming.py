@@ -5,6 +5,7 @@ import torch
 from PIL import Image
 
 from pyro_simvae.data.decoding import Format
+from pyro_simvae.data.sources import Sources
 from pyro_simvae.data.streaming import StreamedSplit
 from pyro_simvae.errors import InputError
 
@@ -14,7 +15,9 @@ def make_split(folder: Path, workers: int) -> StreamedSplit:
     paths = [str(folder / f"{i}.png") for i in range(10)]
     for i, path in enumerate(paths):
         Image.new("L", (4, 4), 10 * i).save(path)
-    return StreamedSplit(paths, Format(1, 4, 4, convert=False), workers, torch.arange(10), {"value": torch.arange(10)})
+    return StreamedSplit(
+        Sources.of_files(paths), Format(1, 4, 4, convert=False), workers, torch.arange(10), {"value": torch.arange(10)}
+    )
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -44,7 +47,7 @@ def test_items_and_device(tmp_path: Path) -> None:
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_corrupt_image_arrives_as_one_line(tmp_path: Path, workers: int) -> None:
     split = make_split(tmp_path, workers)
-    Path(split.paths[6]).write_bytes(b"broken")
+    Path(split.sources[6].path).write_bytes(b"broken")
     with pytest.raises(InputError, match=r"6.png is not an image") as caught:
         list(split.batches(torch.arange(10), 4, num_views=2))
     assert "\n" not in str(caught.value)
