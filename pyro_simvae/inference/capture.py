@@ -21,10 +21,10 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.multiprocessing.reductions import StorageWeakRef
-from torch.utils._pytree import tree_leaves
 
 from pyro_simvae.errors import InputError
 from pyro_simvae.inference.elbo import Ledger, LedgerELBO
+from pyro_simvae.inference.simplify import simplified, storages
 from pyro_simvae.modalities import Modalities
 
 Inputs = dict[str, Tensor]
@@ -132,56 +132,16 @@ def _views(inputs: Mapping[str, Tensor]) -> tuple[Tensor | Modalities, Inputs]:
     return (views[""] if "" in views else Modalities(views)), observed
 
 
-# -- graphs -----------------------------------------------------------------------------------------------------
-
-aten = torch.ops.aten
-
-
-def simplified(traced: fx.GraphModule) -> fx.GraphModule:
-    """The same graph without operations that do nothing, each of which costs a call; it takes and gives flat tuples."""
-    graph = traced.graph
-    for node in list(graph.nodes):
-        if node.op == "output":
-            node.args = (tuple(node.args[0]),)
-        same = _same_as(node)
-        if same is not None:
-            node.replace_all_uses_with(same)
-            graph.erase_node(node)
-    graph.eliminate_dead_code()
-    graph.set_codegen(fx.graph.CodeGen())
-    return fx.GraphModule(traced, graph)
-
-
-def _same_as(node: fx.Node) -> fx.Node | None:
-    """The node that this one only repeats, as the same memory in the same shape."""
-    if node.op != "call_function":
-        return None
-    source = node.args[0] if node.args else None
-    if node.target in (aten.alias.default, aten.detach.default):
-        return source  # type: ignore[return-value]
-    if node.target is aten.t.default and isinstance(source, fx.Node) and source.target is aten.t.default:
-        return source.args[0]  # type: ignore[return-value]
-    if node.target is aten.lift_fresh_copy.default and not any(map(_writes, node.users)):
-        return source  # type: ignore[return-value]
-    return None
-
-
-def _writes(node: fx.Node) -> bool:
-    """Whether an operation may write into what it is given."""
-    schema = getattr(node.target, "_schema", None)
-    return schema is None or schema.is_mutable or node.op == "output"
-
-
 def peak_bytes(graph: fx.GraphModule) -> int:
     """The most memory that the tensors which a traced graph makes take at one time, in bytes."""
     nodes = list(graph.graph.nodes)
-    given = {storage for node in nodes if node.op == "placeholder" for storage in _storages(node)}
+    given = {storage for node in nodes if node.op == "placeholder" for storage in storages(node)}
     sizes: dict[StorageWeakRef, int] = {}
     last_use: dict[StorageWeakRef, int] = {}
     for place, node in enumerate(nodes):
-        made = {} if node.op in ("placeholder", "output") else _storages(node)
+        made = {} if node.op in ("placeholder", "output") else storages(node)
         sizes |= {storage: size for storage, size in made.items() if storage not in given}
-        for storage in itertools.chain(made, *map(_storages, node.all_input_nodes)):
+        for storage in itertools.chain(made, *map(storages, node.all_input_nodes)):
             last_use[storage] = place
     freed: dict[int, int] = collections.Counter()
     for storage, size in sizes.items():
@@ -189,18 +149,12 @@ def peak_bytes(graph: fx.GraphModule) -> int:
     now = most = 0
     seen: set[StorageWeakRef] = set()
     for place, node in enumerate(nodes):
-        new = {storage for storage in _storages(node) if storage in sizes and storage not in seen}
+        new = {storage for storage in storages(node) if storage in sizes and storage not in seen}
         seen |= new
         now += sum(sizes[storage] for storage in new)
         most = max(most, now)
         now -= freed[place]
     return most
-
-
-def _storages(node: fx.Node) -> dict[StorageWeakRef, int]:
-    """The memory behind a node's tensors, and its size in bytes; views share that of what they look at."""
-    tensors = [value for value in tree_leaves(node.meta.get("val")) if isinstance(value, Tensor)]
-    return {StorageWeakRef(value.untyped_storage()): value.untyped_storage().nbytes() for value in tensors}
 
 
 class _Position(Messenger):

@@ -96,7 +96,10 @@ class Step:
         return self._run(images, uniforms, dict(zip(self.names, observed, strict=True)))
 
     def _run(self, images: Any, uniforms: Tensor, observed: Mapping[str, Tensor]) -> Ledger:
-        x, _ = self.views.augment(images, uniforms, self.training.num_views)
+        return self.on_views(self.views.augment(images, uniforms, self.training.num_views)[0], observed)
+
+    def on_views(self, x: Any, observed: Mapping[str, Tensor]) -> Ledger:
+        """The part of the step that follows the views, `(N, J, *event)` or modalities."""
         kl_weight = self.kl_weight if self.training.kl_warmup > 0 else self.training.kl_weight
         ledger = self.gradient(x, kl_weight, observed)
         if self.check is not None:
