@@ -73,7 +73,7 @@ def begin_from(start: Path, run: Path) -> None:
         path = run / "checkpoints" / f"{name}.ckpt"
         state = load_checkpoint(path)
         state["weights"] = {key: inner[key] for key in state["weights"]}
-        save_checkpoint(path, state)
+        save_checkpoint([path], state)
 
 
 def score(run: Path, on_valid: bool = False) -> dict[str, float]:

@@ -100,8 +100,7 @@ def _fit(experiment: exp.Experiment, config: exp.Config, folder: Path, fabric: F
             svi.restore("last")
             console.print(f"going on with {folder} at epoch {svi.epoch + 1}, step {svi.step + 1}", highlight=False)
         else:
-            for name in ("best", "last"):  # so that a run can be resumed from its first step on
-                svi.save(name)
+            svi.save("best", "last")  # so that a run can be resumed from its first step on
             console.print(_headline(experiment, config, folder), highlight=False)
         with Progress(console, config.training.epochs) as progress:
             svi.run(progress)

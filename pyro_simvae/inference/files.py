@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,9 +42,17 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     write_text(path, text.getvalue())
 
 
-def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
-    with atomic(path) as temporary:
+def save_checkpoint(paths: Sequence[Path], state: Mapping[str, Any]) -> None:
+    """The same checkpoint under each path; it is written once where the file system has links."""
+    first, *others = paths
+    with atomic(first) as temporary:
         torch.save(dict(state), temporary)
+    for path in others:
+        with atomic(path) as temporary:
+            try:
+                temporary.hardlink_to(first)
+            except OSError:
+                shutil.copyfile(first, temporary)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

@@ -32,6 +32,8 @@ Row = dict[str, float]
 NOTHING: Mapping[str, Tensor] = {}
 HEARD = 50
 """On GPUs, steps between two readings of what the processes have to say: a reading waits for the device."""
+VALIDATED = 256
+"""Least groups of a batch in validation, where they do not see each other."""
 CHECKED = 256
 """Groups that `SVI.check` looks at where a process has fewer in its slice of the batch."""
 
@@ -219,9 +221,7 @@ class SVI:
         better = objective > self.best
         self.best = max(self.best, objective)
         self.stale_epochs = 0 if better else self.stale_epochs + 1
-        if better:
-            self.save("best")
-        self.save("last")
+        self.save(*["best", "last"][not better :])
         self.fabric.log_dict({k: v for k, v in row.items() if k != "epoch"}, step=self.epoch)
         progress.epoch(row, self.training.epochs, rate)
 
@@ -237,15 +237,15 @@ class SVI:
         """
         if "index" in self.observes:
             return {}
-        size = self.training.num_groups
-        whole = hasattr(self.elbo.model, "limit") and len(split) > size
-        count = len(split) - len(split) % size if whole else len(split)
+        size, count = self.training.num_groups, len(split)
         if hasattr(self.elbo.model, "limit"):
-            count -= count % self.processes.size  # a limit's gathered slices are of one size
+            count -= count % (size if count > size else self.processes.size)  # gathered slices are of one size
+        else:
+            size *= -(-VALIDATED // size)  # the sum is the same, in fewer and larger steps
         if not count:
             return {}
         order = self.processes.own(torch.arange(count), size)
-        size = self.num_groups
+        size //= self.processes.size
         sums: Row = {}
         self.module.eval()
         with rng.isolated(self.processes.seed(seed)), torch.no_grad():
@@ -315,8 +315,8 @@ class SVI:
 
     # -- state --------------------------------------------------------------------------------------------------
 
-    def save(self, name: str) -> None:
-        """Writes `checkpoints/NAME.ckpt` and `metrics.csv`, each atomically."""
+    def save(self, *names: str) -> None:
+        """Writes the state once, as `checkpoints/NAME.ckpt` for each name, and `metrics.csv`; each atomically."""
         self._check_losses()
         own, *others = self.processes.collect({"rng": rng.get_state(), "sums": self.sums})
         if self.processes.rank:
@@ -333,8 +333,8 @@ class SVI:
             "best": self.best,
             "stale_epochs": self.stale_epochs,
         }
-        save_checkpoint(self.folder / "checkpoints" / f"{name}.ckpt", state)
-        if name == "last" and self.rows:
+        save_checkpoint([self.folder / "checkpoints" / f"{name}.ckpt" for name in names], state)
+        if "last" in names and self.rows:
             write_csv(self.folder / "metrics.csv", self.rows)
 
     def restore(self, name: str) -> None:

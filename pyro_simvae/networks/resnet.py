@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -10,6 +11,8 @@ from pyro_simvae.networks.base import Decoder, Encoder, Network, image_shape
 
 class ResNet18(Network):
     """torchvision's ResNet-18 with a 3 x 3 stem and no pooling (CIFAR's), and a decoder that mirrors it.
+
+    Channels come last in memory, which is faster on processors and GPUs.
 
     Source: He et al. 2016 (arXiv:1512.03385), section 4.2, for the stem.
     """
@@ -23,7 +26,7 @@ class ResNet18(Network):
         features.conv1 = nn.Conv2d(channels, 64, 3, padding=1, bias=False)
         features.maxpool = nn.Identity()
         features.fc = nn.Identity()
-        return Encoder(features, num_features, event_shape, latent_dim)
+        return Encoder(features, num_features, event_shape, latent_dim).to(memory_format=torch.channels_last)
 
     def decoder(self, event_shape: Sequence[int], latent_dim: int) -> Decoder:
         channels, height, width = image_shape(event_shape, "resnet18")
@@ -44,7 +47,7 @@ class ResNet18(Network):
             UpBlock(64, 64),
             nn.Conv2d(64, channels, 3, padding=1),
         ]
-        return Decoder(nn.Sequential(*layers), event_shape)
+        return Decoder(nn.Sequential(*layers), event_shape).to(memory_format=torch.channels_last)
 
 
 class UpBlock(nn.Module):
