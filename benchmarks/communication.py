@@ -3,7 +3,7 @@
     python benchmarks/processes.py --out processes.json
     python benchmarks/communication.py processes.json [--gpu gpu.json]
 
-gpu.json, where GPU figures are at hand, holds {"device": its name, "mlp": seconds a step of one, "resnet18": ...}.
+gpu.json is what gpu.py wrote, where GPU figures are at hand.
 """
 
 import argparse
@@ -66,9 +66,10 @@ def main() -> None:
     }
     if arguments.gpu:
         gpu = json.loads(arguments.gpu.read_text())
-        steps |= {
-            f"{name}, {gpu['device']}": (cases[name]["bytes_all_reduced"], gpu[name]) for name in cases if name in gpu
-        }
+        for name, size in gpu["sizes"].items():
+            milliseconds = size["steps"]["milliseconds"]["ours"]["median"]
+            sent = next(found["bytes_all_reduced"] for case, found in cases.items() if case.startswith(name))
+            steps[f"{name}, {gpu['device']}"] = sent, milliseconds / 1e3
     print(f"Gradients, {DEVICES[-1]} devices; compute: {measured['machine']}, torch {measured['torch']}\n")
     gradients(steps)
     print(f"\nLimits, N = {GROUPS} groups a device, J = {VIEWS}, D = {DIM}, K = {PROTOTYPES}, float32\n")

@@ -171,10 +171,10 @@ def training_share(name: str, images: Tensor, steps: int) -> dict[str, float]:
     elbo = LedgerELBO(model, MeanField(model, network.encoder(event, dim)))
     views, split = Views(preset(name), event), MemorySplit(images[:groups], None)
     fabric = Fabric(accelerator="cpu", devices=1)
-    step = SVI(elbo, split, split, views, Training(num_groups=groups), fabric, Path())._step
+    step = SVI(elbo, split, split, views, Training(num_groups=groups), fabric, Path()).update.on_views
     batch = images[:groups].unsqueeze(1)
     x, _ = views(batch, J)
-    times = take_turns({"views": lambda: views(batch, J), "step": lambda: step(x)}, steps, warm_up=2)
+    times = take_turns({"views": lambda: views(batch, J), "step": lambda: step(x, {})}, steps, warm_up=2)
     found = {name: spread(values)["median"] for name, values in times.items()}
     return found | {"share": found["views"] / (found["views"] + found["step"])}
 

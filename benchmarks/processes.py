@@ -67,7 +67,7 @@ def steps(svi: SVI, count: int) -> None:
     batch = svi.training.num_groups
     order = svi.processes.own(torch.randperm(len(svi.train))[: count * batch], batch)
     for groups in svi.train.batches(order, svi.num_groups, VIEWS):
-        svi._step(svi.views(groups.images, VIEWS)[0])
+        svi._step(groups.images)
 
 
 def seconds(work: Callable[[], object]) -> tuple[float, float]:

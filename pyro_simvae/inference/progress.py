@@ -1,6 +1,7 @@
 """What a fit shows while it runs: a bar with rate, time left and terms; a line an epoch that stays."""
 
 import math
+import time
 from types import TracebackType
 
 from rich.console import Console
@@ -10,8 +11,8 @@ from rich.progress import Progress as Bar
 from pyro_simvae.inference.elbo import Ledger
 from pyro_simvae.sites import is_view
 
-REFRESH = 20
-"""Steps between two readings of the loss: reading it waits for the device."""
+REFRESH = 0.25
+"""Seconds between two readings of the loss: reading it waits for the device."""
 
 
 class Progress:
@@ -31,6 +32,7 @@ class Progress:
             disable=not console.is_terminal,
         )
         self.notes: set[str] = set()
+        self.read = -math.inf
         self.epochs = epochs
         self.task = self.bar.add_task("fit", total=None, epoch=f"1/{epochs}", rate="", terms="")
 
@@ -51,8 +53,10 @@ class Progress:
 
     def step(self, epoch: int, step: int, steps: int, rate: float, ledger: Ledger, num_groups: int) -> None:
         """After each step; `rate` in groups a second."""
-        if self.bar.disable or (step % REFRESH and step != steps):
+        now = time.monotonic()
+        if self.bar.disable or (now - self.read < REFRESH and step != steps):
             return
+        self.read = now
         if ledger.limit:
             terms = " ".join(f"{name} {float(value):.3f}" for name, value in ledger.limit.items())
         else:

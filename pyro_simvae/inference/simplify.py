@@ -13,6 +13,9 @@ from torch.utils._pytree import tree_leaves
 
 aten = torch.ops.aten
 
+LARGEST_CONSTANT = 2**20
+"""Bytes of a constant that is kept between steps."""
+
 UNARY = {aten.neg.default, aten.log.default, aten.exp.default, aten.mul.Scalar, aten.div.Scalar, aten.add.Scalar}
 UNARY |= {aten.rsub.Scalar, aten.pow.Tensor_Scalar, aten.reciprocal.default, aten.sqrt.default, aten.rsqrt.default}
 POINTWISE = {aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.div.Tensor, aten.addcmul.default}
@@ -29,7 +32,8 @@ def simplified(traced: fx.GraphModule) -> fx.GraphModule:
         if node.op == "output":
             node.args = (tuple(node.args[0]),)
     written = _written(graph)
-    _drop_copies(graph, written)
+    _drop_copies(graph)
+    _compute_constants(traced, written)
     _drop_broadcasts(graph)
     _drop_repeats(graph, written)
     graph.eliminate_dead_code()
@@ -58,20 +62,45 @@ def _mutates(node: fx.Node) -> bool:
     return schema is not None and schema.is_mutable
 
 
-def _drop_copies(graph: fx.Graph, written: set[StorageWeakRef]) -> None:
-    """Aliases, transposes of transposes, and copies of constants that nothing writes into."""
+def _draws(node: fx.Node) -> bool:
+    return isinstance(node.target, torch._ops.OpOverload) and torch.Tag.nondeterministic_seeded in node.target.tags
+
+
+def _drop_copies(graph: fx.Graph) -> None:
+    """Aliases, and transposes of transposes."""
     for node in list(graph.nodes):
         source = node.args[0] if node.op == "call_function" and node.args else None
         if node.target in (aten.alias.default, aten.detach.default):
             same: Any = source
         elif node.target is aten.t.default and isinstance(source, fx.Node) and source.target is aten.t.default:
             same = source.args[0]
-        elif node.target is aten.lift_fresh_copy.default and not storages(node).keys() & written:
-            same = source
         else:
             continue
         node.replace_all_uses_with(same)
         graph.erase_node(node)
+
+
+def _compute_constants(traced: fx.GraphModule, written: set[StorageWeakRef]) -> None:
+    """What no input has a part in, such as numbers and index tensors, once instead of at each step.
+
+    On a GPU this also takes copies from the host out of the graph, which a CUDA graph cannot hold.
+    """
+    for place, node in enumerate(list(traced.graph.nodes)):
+        if node.op != "call_function" or not all(each.op == "get_attr" for each in node.all_input_nodes):
+            continue
+        if _draws(node) or _mutates(node) or storages(node).keys() & written:
+            continue
+        if not isinstance(node.meta.get("val"), Tensor) or sum(storages(node).values()) > LARGEST_CONSTANT:
+            continue
+        args, kwargs = map_arg((node.args, node.kwargs), lambda each: getattr(traced, each.target))
+        name = f"_constant{place}"
+        with torch.no_grad():
+            traced.register_buffer(name, node.target(*args, **kwargs))
+        with traced.graph.inserting_before(node):
+            constant = traced.graph.get_attr(name)
+        constant.meta = dict(node.meta)
+        node.replace_all_uses_with(constant)
+        traced.graph.erase_node(node)
 
 
 def _drop_broadcasts(graph: fx.Graph) -> None:
@@ -106,9 +135,7 @@ def _drop_repeats(graph: fx.Graph, written: set[StorageWeakRef]) -> None:
     for node in list(graph.nodes):
         if node.op != "call_function" or _mutates(node) or not isinstance(node.target, torch._ops.OpOverload):
             continue
-        if torch.Tag.nondeterministic_seeded in node.target.tags:
-            continue
-        if any(storages(each).keys() & written for each in (node, *node.all_input_nodes)):
+        if _draws(node) or any(storages(each).keys() & written for each in (node, *node.all_input_nodes)):
             continue
         key = node.target, repr(node.args), repr(node.kwargs)
         if key in seen:

@@ -172,6 +172,7 @@ class SVI:
                     raise KeyboardInterrupt
                 if self.training.checkpoint_steps and self.step % self.training.checkpoint_steps == 0:
                     self.save("last")
+            self._check_losses()
             self._close_epoch(progress, done / (time.perf_counter() - start))
 
     def _step(self, images: Any, observed: Mapping[str, Tensor] = NOTHING) -> Ledger:
@@ -196,17 +197,18 @@ class SVI:
                 raise InputError(
                     "the story or its limit observes labels, and the data has none: choose data with labels"
                 )
-            observed["labels"] = split.labels[index].to(self.fabric.device)
+            observed["labels"] = split.labels[index]
         if "index" in self.observes:
-            observed["index"] = index.to(self.fabric.device)
-        return observed
+            observed["index"] = index
+        if self.fabric.device.type == "cuda":  # from pinned memory, for which nothing waits
+            observed = {name: value.pin_memory() for name, value in observed.items()}
+        return {name: value.to(self.fabric.device, non_blocking=True) for name, value in observed.items()}
 
     def _ledger(self, x: Tensor, kl_weight: float, observed: Mapping[str, Tensor]) -> Ledger:
         with self.fabric.autocast():
             return self.elbo(x, self.training.likelihood_weight, kl_weight, **observed)
 
     def _close_epoch(self, progress: Progress, rate: float) -> None:
-        self._check_losses()
         row: Row = {"epoch": self.epoch + 1, "kl_weight": self._kl_weight(self.epoch + 1)}
         train: Row = {}
         for names, values in self.sums.items():

@@ -30,9 +30,19 @@ def test_aliases_and_double_transposes_go():
     assert check(lambda x: [x.detach().t().t() + 1], numbers(3, 2)) == 3
 
 
-def test_constants_are_copied_only_where_something_writes_into_them():
+def test_constants_are_computed_once():
     assert check(lambda x: [x + torch.tensor(2.0)], numbers(3)) == 1
+    assert check(lambda x: [x * (torch.arange(3) + 1).to(x).log()], numbers(3)) == 3
+    assert check(lambda x: [x + torch.ones(3).sum()], numbers(3)) == 1
+
+
+def test_constants_that_are_written_into_are_made_anew():
     assert check(lambda x: [torch.tensor([2.0, 1.0, 3.0]).add_(x)], numbers(3)) == 0
+    assert check(lambda x: [torch.zeros(3).add_(x)], numbers(3)) == 0
+
+
+def test_large_constants_are_not_kept():
+    assert check(lambda x: [x + torch.ones(2**18 + 1).sum()], numbers(3)) == 0
 
 
 def test_what_is_spread_out_before_a_pointwise_operation():
