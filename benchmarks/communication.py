@@ -67,6 +67,8 @@ def main() -> None:
     if arguments.gpu:
         gpu = json.loads(arguments.gpu.read_text())
         for name, size in gpu["sizes"].items():
+            if not isinstance(size["steps"], dict):  # the message of what failed
+                continue
             milliseconds = size["steps"]["milliseconds"]["ours"]["median"]
             sent = next(found["bytes_all_reduced"] for case, found in cases.items() if case.startswith(name))
             steps[f"{name}, {gpu['device']}"] = sent, milliseconds / 1e3

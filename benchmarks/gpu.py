@@ -7,7 +7,8 @@ Two sizes, J = 2, images of random pixels as uint8 on the device, augmentation i
     mlp        the paper's MLP on 60,000 images of 28 x 28, 64 groups a step, float32, preset mnist_paper
     resnet18   ResNet-18 and its mirrored decoder on 50,000 images of 32 x 32 x 3, 256 groups a step, bf16, cifar10
 
-Kinds of step, which take turns in blocks; the GPU is waited for at the end of a block:
+Kinds of step, which take turns in blocks; the GPU is waited for at the end of a block. All are on the GPU at once,
+some tens of GB for resnet18:
 
     ours             the step of `pyro-simvae fit` (engine auto: one CUDA graph)
     ours, compiled   the same with `--hardware.engine compile`
@@ -23,6 +24,7 @@ during steps, its kernels by time, and the largest difference of the losses of g
 """
 
 import argparse
+import io
 import json
 import math
 import statistics
@@ -32,6 +34,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +49,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pyro_simvae.data import Views, preset
 from pyro_simvae.data.memory import MemorySplit
+from pyro_simvae.errors import first_line
 from pyro_simvae.guides import MeanField
 from pyro_simvae.inference.cuda_graph import CUDAGraph
 from pyro_simvae.inference.elbo import LedgerELBO
@@ -136,7 +140,7 @@ def by_hand(size: Size, fabric: Fabric, images: Tensor, graph: bool) -> Block:
     def step(images: Tensor, uniforms: Tensor) -> Tensor:
         x, _ = views.augment(images, uniforms, VIEWS)
         with fabric.autocast():
-            loc, scale = encoder(x)
+            loc, scale = encoder(x)  # float32, as the encoder gives them
             noise = torch.randn_like(loc)
             z = loc + scale * noise
             logits = decoder(z)
@@ -151,7 +155,7 @@ def by_hand(size: Size, fabric: Fabric, images: Tensor, graph: bool) -> Block:
         return loss.detach()
 
     batch = images[: size.num_groups, None]
-    run = CUDAGraph(step) if graph else lambda inputs: step(*(each.to(fabric.device) for each in inputs))
+    run = CUDAGraph(step) if graph else lambda inputs: step(*(x.to(fabric.device, non_blocking=True) for x in inputs))
 
     def block(steps: int) -> None:
         for _ in range(steps):
@@ -243,7 +247,7 @@ def steps_of(size: Size, fabric: Fabric, images: Tensor, folder: Path, seconds: 
             block(10)
             counts[kind] = max(5, int(seconds / waited(partial(block, 10))))
         except Exception as error:  # one kind that fails leaves the others to measure
-            failed[kind] = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+            failed[kind] = f"{type(error).__name__}: {first_line(error)}"
             continue
         blocks[kind] = block
         memory[kind] = (torch.cuda.max_memory_allocated() - before) / 2**20
@@ -267,7 +271,7 @@ def epochs_of(size: Size, fabric: Fabric, images: Tensor, folder: Path) -> dict[
         def epoch(self, row: dict[str, float], epochs: int, rate: float) -> None:
             steps.append(svi.steps_per_epoch * size.num_groups / rate)
 
-    clock = Clock(Console(quiet=True), 1)
+    clock = Clock(Console(file=io.StringIO()), 1)
     for epoch in range(4):
         svi.training = svi.update.training = Training(
             epochs=epoch + 1, num_groups=size.num_groups, num_views=VIEWS, learning_rate=LEARNING_RATE
@@ -284,13 +288,26 @@ def epochs_of(size: Size, fabric: Fabric, images: Tensor, folder: Path) -> dict[
     }
 
 
-def busy_of(block: Block, steps: int = 50) -> dict[str, Any]:
-    """The share of a block's time in which the GPU works, and its kernels by time."""
-    block(5)
-    torch.cuda.synchronize()
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profiled:
-        block(steps)
+def busy_of(size: Size, fabric: Fabric, images: Tensor, folder: Path) -> dict[str, Any]:
+    """The share of an epoch's steps, batches included, in which the GPU works, and its kernels by time a step."""
+    svi = size.loop(fabric, images, "auto", folder / "busy")
+    svi.module.train()
+    order = torch.randperm(len(images))[: 110 * size.num_groups]
+    batches = svi.train.batches(order, size.num_groups, VIEWS)
+    steps = 0
+
+    def go_on(count: int) -> None:
+        nonlocal steps
+        for batch in islice(batches, count):
+            svi._step(batch.images)
+            steps += 1
         torch.cuda.synchronize()
+
+    with pyro.validation_enabled(False):
+        go_on(10)
+        steps = 0
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profiled:
+            go_on(100)
     spans, kernels = [], defaultdict(float)
     for event in profiled.profiler.kineto_results.events():
         if event.device_type() == torch.autograd.DeviceType.CUDA and event.duration_ns() > 0:
@@ -341,7 +358,7 @@ def measure(name: str, seconds: float, folder: Path) -> dict[str, Any]:
     parts: dict[str, Callable[[], Any]] = {
         "steps": lambda: steps_of(size, fabric, images, folder, seconds),
         "epoch": lambda: epochs_of(size, fabric, images, folder),
-        "gpu": lambda: busy_of(ours(size, fabric, images, folder, "auto")),
+        "gpu": lambda: busy_of(size, fabric, images, folder),
         "graph_against_eager": lambda: difference_of(size, fabric, images, folder),
         "flops_a_step": lambda: flops_of(size, fabric),
     }
@@ -349,8 +366,11 @@ def measure(name: str, seconds: float, folder: Path) -> dict[str, Any]:
         try:
             result[part] = work()
         except Exception as error:
-            result[part] = f"failed: {type(error).__name__}: {str(error).splitlines()[0]}"
+            result[part] = f"failed: {type(error).__name__}: {first_line(error)}"
         torch.cuda.empty_cache()
+    if isinstance(result["steps"], dict) and isinstance(result["flops_a_step"], float):
+        milliseconds = result["steps"]["milliseconds"]
+        result["tflops"] = {k: result["flops_a_step"] / v["median"] / 1e9 for k, v in milliseconds.items()}
     return result
 
 

@@ -1,10 +1,11 @@
 """What two processes gain: groups a second of two gloo processes of one thread each over those of one such process.
 
-    python benchmarks/processes.py [--data.root data] [--blocks 7] [--out processes.json]
+    python benchmarks/processes.py [--root data] [--blocks 7] [--out processes.json]
 
 Both take the same joint batches through the whole step of `pyro-simvae fit`, views included: the paper's MLP on MNIST
 (784-2000-500-500-2D and mirrored, D = 10), and ResNet-18 with its mirror on random images of CIFAR-10's shape (D = 64).
-They take turns in blocks of steps, so that noise of the machine meets both; figures are medians over blocks. Where
+The single process replays its captured step, the two run the program under DDP. They take turns in blocks of steps, so
+that noise of the machine meets both; figures are medians over blocks. Where
 others use the machine too, the gain in processor time (of one process over one of two) says more than that in time. The
 all-reduce alone is that of a flat tensor of the gradients' size. `benchmarks/communication.py` reads the JSON.
 """
@@ -21,6 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyro
 import torch
 from lightning.fabric import Fabric
 from torch import distributed
@@ -30,16 +32,21 @@ from pyro_simvae.data import Split, Views, preset
 from pyro_simvae.data.memory import MemorySplit
 from pyro_simvae.guides import MeanField
 from pyro_simvae.inference.elbo import LedgerELBO
+from pyro_simvae.inference.gather import alone
 from pyro_simvae.inference.processes import launched
 from pyro_simvae.inference.settings import Training
 from pyro_simvae.inference.svi import SVI
 from pyro_simvae.likelihoods import Bernoulli, Normal
-from pyro_simvae.limits.gather import alone
 from pyro_simvae.models import SimVAE
 from pyro_simvae.networks import MLP, ResNet18
 
 VIEWS = 2
-CASES = {"mlp": (10, 64, 10), "mlp, 256 groups": (10, 256, 5), "resnet18": (64, 16, 1)}
+CASES = {
+    "mlp": (10, 64, 10),
+    "mlp, 256 groups": (10, 256, 5),
+    "mlp, 1024 groups": (10, 1024, 2),
+    "resnet18": (64, 64, 1),
+}
 """D, groups a step, steps a block."""
 
 
@@ -66,8 +73,9 @@ def steps(svi: SVI, count: int) -> None:
     """So many steps as the loop makes them."""
     batch = svi.training.num_groups
     order = svi.processes.own(torch.randperm(len(svi.train))[: count * batch], batch)
-    for groups in svi.train.batches(order, svi.num_groups, VIEWS):
-        svi._step(groups.images)
+    with pyro.validation_enabled(False):  # as in `fit`
+        for groups in svi.train.batches(order, svi.num_groups, VIEWS):
+            svi._step(groups.images)
 
 
 def seconds(work: Callable[[], object]) -> tuple[float, float]:
@@ -148,7 +156,7 @@ def processor() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data.root", dest="root", default="data", help="where MNIST lies")
+    parser.add_argument("--root", default="data", help="where MNIST lies")
     parser.add_argument("--blocks", type=int, default=7)
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--out", type=Path, help="also write the result as JSON")

@@ -1,4 +1,4 @@
-"""Puts the tables that benchmarks/all.sh wrote into docs/performance.md.
+"""Puts the tables that benchmarks/all.sh wrote into the pages of docs/.
 
     python benchmarks/publish.py runs/benchmarks
 
@@ -10,7 +10,7 @@ import argparse
 import re
 from pathlib import Path
 
-PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
+PAGES = Path(__file__).parents[1] / "docs"
 BLOCK = re.compile(r"(<!-- from (\w+)\.py -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -28,7 +28,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path)
     arguments = parser.parse_args()
-    PAGE.write_text(publish(PAGE.read_text(encoding="utf-8"), arguments.results), encoding="utf-8")
+    for page in PAGES.glob("*.md"):
+        page.write_text(publish(page.read_text(encoding="utf-8"), arguments.results), encoding="utf-8")
 
 
 if __name__ == "__main__":

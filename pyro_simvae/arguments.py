@@ -9,6 +9,7 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
 from typing import Any
 
 import yaml
@@ -49,7 +50,8 @@ def words(name: str, arguments: Sequence[str]) -> list[str]:
     if name == "new":  # "from" is no name for an argument in Python
         return [re.sub("^--from(?==|$)", "--story", word) for word in given]
     if name == "fit":
-        given = [re.sub("^--(devices|num_nodes)(?==|$)", r"--hardware.\1", word) for word in given]
+        names = "|".join(field.name for field in fields(Hardware))
+        given = [re.sub(f"^--({names})(?==|$)", r"--hardware.\1", word) for word in given]
     if name not in KINDS:
         return given
     if name in ON_STORIES:

@@ -22,6 +22,7 @@ from pyro_simvae.errors import InputError
 from pyro_simvae.fitted import open_run
 from pyro_simvae.inference import rng
 from pyro_simvae.inference.files import load_checkpoint, write_text
+from pyro_simvae.inference.gather import alone
 from pyro_simvae.inference.hardware import fabric_of
 from pyro_simvae.inference.processes import Processes, launched
 from pyro_simvae.inference.progress import Progress
@@ -30,7 +31,6 @@ from pyro_simvae.inference.svi import SVI, load_weights
 from pyro_simvae.inspection.command import explore as explore
 from pyro_simvae.inspection.command import inspect as inspect
 from pyro_simvae.limits import Claim
-from pyro_simvae.limits.gather import alone
 
 
 def fit(

@@ -46,7 +46,7 @@ class CachedSplit(Split):
     ) -> None:
         try:
             file = np.load(path, mmap_mode="r")
-        except ValueError as error:
+        except (ValueError, EOFError) as error:
             raise _cut_short(path) from error
         self._start, self._event_shape = file.offset, file.shape[1:]
         self.path = path
@@ -68,7 +68,7 @@ class CachedSplit(Split):
     def batches(self, order: Tensor, batch_size: int, num_views: int) -> Iterator[Batch]:
         rows = index_batches(order.cpu(), batch_size)
         for row, images in zip(rows, to_device(map(self._read, rows), self._device), strict=True):
-            yield Batch(images[:, None], batch_factors(self.factors, row, self._device))
+            yield Batch(images[:, None], batch_factors(self.factors, row))
 
     def to(self, device: torch.device | str) -> Self:
         moved = copy.copy(self)

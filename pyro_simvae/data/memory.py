@@ -42,7 +42,7 @@ class MemorySplit(Split):
             index_batches(rows, batch_size),
             strict=True,
         ):
-            yield Batch(self._images[index, None], batch_factors(self.factors, row, self._images.device))
+            yield Batch(self._images[index, None], batch_factors(self.factors, row))
 
     def to(self, device: torch.device | str) -> Self:
         moved = copy.copy(self)

@@ -14,7 +14,8 @@ class Batch(NamedTuple):
     images: (n, K, *event). K = 1: one item a group, still to be augmented into J views. K = J: views that the
         data itself draws. uint8 in [0, 255] or float32 in [0, 1] for images, real float32 for vectors.
         Paired data gives `Modalities` instead.
-    factors: the known factors of each of the K items, (n, K) float32; may be empty.
+    factors: the known factors of each of the K items, (n, K) float32, on the CPU where they are looked up in a
+        table; may be empty.
     """
 
     images: Tensor
@@ -97,6 +98,6 @@ def index_batches(order: Tensor, batch_size: int) -> list[Tensor]:
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
 
-def batch_factors(factors: dict[str, Tensor], index: Tensor, device: torch.device) -> dict[str, Tensor]:
-    """Rows `index` (n,) of a table of factors, as `Batch.factors` with K = 1: (n, 1) float32 on `device`."""
-    return {name: column[index, None].to(device, torch.float32) for name, column in factors.items()}
+def batch_factors(factors: dict[str, Tensor], index: Tensor) -> dict[str, Tensor]:
+    """Rows `index` (n,) of a table of factors, as `Batch.factors` with K = 1: (n, 1) float32, where the table is."""
+    return {name: column[index, None].float() for name, column in factors.items()}

@@ -60,7 +60,7 @@ class SpriteSplit(Split):
         device = self._table["shape"].device
         for index in index_batches(order.to(device), batch_size):
             if self.content is None:
-                yield Batch(self.images(index)[:, None], batch_factors(self._table, index, device))
+                yield Batch(self.images(index)[:, None], batch_factors(self._table, index))
             else:
                 yield self._group(index, self.content, num_views)
 

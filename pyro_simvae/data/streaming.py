@@ -64,7 +64,7 @@ class StreamedSplit(Split):
     def batches(self, order: Tensor, batch_size: int, num_views: int) -> Iterator[Batch]:
         rows = index_batches(order.cpu(), batch_size)
         for row, images in zip(rows, to_device(self._decoded(rows), self._device), strict=True):
-            yield Batch(images[:, None], batch_factors(self.factors, row, self._device))
+            yield Batch(images[:, None], batch_factors(self.factors, row))
 
     def to(self, device: torch.device | str) -> Self:
         moved = copy.copy(self)

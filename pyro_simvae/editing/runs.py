@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.distributions import TransformedDistribution
 
 from pyro_simvae.distributions import Flat
-from pyro_simvae.errors import InputError
+from pyro_simvae.errors import InputError, first_line
 from pyro_simvae.inference import rng
 from pyro_simvae.local_params import local_params
 
@@ -177,11 +177,6 @@ def site_of(error: Exception) -> Message | None:
         if isinstance(msg, dict) and msg.get("type") == "sample":
             return msg
     return None
-
-
-def first_line(error: Exception) -> str:
-    """What an error says, without the values and the trace that torch and Pyro append."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(":")
 
 
 def mistake_and_mend(error: Exception) -> tuple[str, str]:

@@ -16,7 +16,6 @@ from pyro_simvae.editing.runs import (
     Message,
     Run,
     batch_of,
-    first_line,
     is_deterministic,
     is_discrete,
     is_enumerated,
@@ -25,6 +24,7 @@ from pyro_simvae.editing.runs import (
     log_prob,
     record,
 )
+from pyro_simvae.errors import first_line
 from pyro_simvae.sites import is_view
 
 

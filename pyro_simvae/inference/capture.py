@@ -10,7 +10,7 @@ import functools
 import itertools
 import os
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,11 +69,15 @@ class Captured:
                 ledger = torch.func.functional_call(elbo, bound, (x, likelihood_weight, weight), observed)
             if replaced := [name for name in own if bound[name] is not own[name]]:
                 raise InputError(f"it gives {replaced[0]} a new tensor at each step: write into the old one with copy_")
-            gradients = torch.autograd.grad(
-                ledger.objective / -len(x), [own[name] for name in trained], allow_unused=True
-            )
+            leaves = [own[name] for name in trained]
+            gradients = torch.autograd.grad(ledger.objective / -len(x), leaves, allow_unused=True)
             self.terms, self.limit = list(ledger.terms), list(ledger.limit)
-            return [*gradients, ledger.objective.detach(), *ledger.terms.values(), *ledger.limit.values()]
+            return [
+                *_own_memory(gradients, leaves, tensors),
+                ledger.objective.detach(),
+                *ledger.terms.values(),
+                *ledger.limit.values(),
+            ]
 
         position = _Position()
         leaves = [p.detach().requires_grad_() for p in self.parameters]
@@ -109,6 +113,26 @@ class Captured:
     def peak_bytes(self) -> int:
         """The most memory that the step's own tensors take at one time, gradients included."""
         return peak_bytes(self.graph)
+
+
+def _own_memory(
+    gradients: Sequence[Tensor | None], parameters: Sequence[Tensor], inputs: Sequence[Tensor]
+) -> Iterator[Tensor | None]:
+    """Gradients as autograd leaves them in `.grad`: each in memory of its own, laid out as its parameter."""
+    taken = {StorageWeakRef(tensor.untyped_storage()) for tensor in inputs}
+    for gradient, parameter in zip(gradients, parameters, strict=True):
+        if gradient is not None:
+            storage = StorageWeakRef(gradient.untyped_storage())
+            if storage in taken or not same_layout(gradient, parameter):
+                gradient = torch.empty_like(parameter).copy_(gradient)
+            taken.add(StorageWeakRef(gradient.untyped_storage()))
+        yield gradient
+
+
+def same_layout(first: Tensor, second: Tensor) -> bool:
+    """Whether two tensors of one shape have their numbers in the same order in memory."""
+    sizes = zip(first.shape, first.stride(), second.stride(), strict=True)
+    return all(size == 1 or stride == other for size, stride, other in sizes)
 
 
 def signature(inputs: Mapping[str, Tensor]) -> tuple[Any, ...]:

@@ -1,5 +1,6 @@
 """A whole step on a GPU as one CUDA graph: the host launches it once, whatever the number of its operations."""
 
+import gc
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
@@ -7,24 +8,29 @@ import torch
 from torch import Tensor
 
 Outputs = TypeVar("Outputs")
+WARM_UP = 3
+"""Calls before the capture, in which libraries and optimizers make what they keep."""
 
 
 class CUDAGraph(Generic[Outputs]):
     """A function of tensors on a GPU that is run a few times as it is, then captured, then replayed.
 
     All that it reads besides its inputs must stay in the same memory from call to call, and it may not wait for the
-    GPU.
+    GPU. The last call before the capture shows whether it does.
 
     Args:
         function: from tensors to tensors in any container; may write into tensors of its own, such as weights.
-        warm_up: calls before the capture, in which libraries and optimizers make what they keep.
+
+    Raises:
+        RuntimeError: at the third call, a function that waits for the GPU.
 
     Source: https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs
     """
 
-    def __init__(self, function: Callable[..., Outputs], warm_up: int = 3) -> None:
+    def __init__(self, function: Callable[..., Outputs]) -> None:
         self.function = function
-        self.warm_up = warm_up
+        self.warm_up = WARM_UP
+        self.stream = torch.cuda.Stream()
         self.graph: torch.cuda.CUDAGraph | None = None
 
     def __call__(self, inputs: Sequence[Tensor]) -> Outputs:
@@ -35,7 +41,12 @@ class CUDAGraph(Generic[Outputs]):
         """
         if self.warm_up > 0:
             self.warm_up -= 1
-            return self._on_another_stream(inputs)
+            inputs = [tensor.to("cuda", non_blocking=True) for tensor in inputs]
+            torch.cuda.set_sync_debug_mode("default" if self.warm_up else "error")
+            try:
+                return self._on_another_stream(inputs)
+            finally:
+                torch.cuda.set_sync_debug_mode("default")
         if self.graph is None:
             self._capture(inputs)
         for kept, given in zip(self.inputs, inputs, strict=True):
@@ -45,15 +56,17 @@ class CUDAGraph(Generic[Outputs]):
 
     def _on_another_stream(self, inputs: Sequence[Tensor]) -> Outputs:
         """As torch asks of calls before a capture."""
-        stream, current = torch.cuda.Stream(), torch.cuda.current_stream()
-        stream.wait_stream(current)
-        with torch.cuda.stream(stream):
-            outputs = self.function(*(tensor.to("cuda", non_blocking=True) for tensor in inputs))
-        current.wait_stream(stream)
+        current = torch.cuda.current_stream()
+        self.stream.wait_stream(current)
+        with torch.cuda.stream(self.stream):
+            outputs = self.function(*inputs)
+        current.wait_stream(self.stream)
         return outputs
 
     def _capture(self, inputs: Sequence[Tensor]) -> None:
         self.inputs = [torch.empty_like(tensor, device="cuda") for tensor in inputs]
         self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
+        gc.collect()  # a graph that is collected during the capture would break it
+        # Threads that read data ahead may go on meanwhile.
+        with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
             self.outputs = self.function(*self.inputs)

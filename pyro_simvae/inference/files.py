@@ -18,6 +18,7 @@ from pyro_simvae.errors import InputError
 def atomic(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` that takes its place when the block ends well, and goes when it does not."""
     temporary = path.with_name(f".{path.name}.tmp")
+    temporary.unlink(missing_ok=True)  # what a killed process left may be a link to another checkpoint
     try:
         yield temporary
         with temporary.open("rb") as file:

@@ -12,7 +12,7 @@ from lightning.fabric.loggers.tensorboard import TensorBoardLogger
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
-from pyro_simvae.errors import InputError
+from pyro_simvae.errors import InputError, first_line
 from pyro_simvae.inference.settings import Hardware
 
 TORCHRUN = "torchrun --nnodes {nodes} --nproc_per_node {devices} --rdzv_backend c10d --rdzv_endpoint HOST:29500"
@@ -42,7 +42,7 @@ def fabric_of(hardware: Hardware, folder: Path | None = None) -> Fabric:
                 f"devices is {hardware.devices}, and there are {here} here: give --devices {here}"
             ) from error
         raise InputError(
-            f"accelerator {hardware.accelerator} cannot be used here ({str(error).splitlines()[0]}): "
+            f"accelerator {hardware.accelerator} cannot be used here ({first_line(error)}): "
             "use --hardware.accelerator auto"
         ) from error
     cores = _cores()

@@ -7,6 +7,8 @@ from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from pyro_simvae.inference.gather import world_size
+
 
 def join_batch_norm(module: nn.Module, device: torch.device) -> None:
     """Puts joint batch norm in the place of each batch norm inside a module; weights and statistics stay the same."""
@@ -27,11 +29,11 @@ class JointBatchNorm(_BatchNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: `(n, C, ...)`. Returns the same shape."""
-        if not self.training:
+        if not self.training or world_size() == 1:
             return super().forward(x)
         with torch.no_grad():
             mean, variance = _statistics(x)
-            self._follow(mean, variance, distributed.get_world_size() * x.numel() // x.shape[1])
+            self._follow(mean, variance, world_size() * x.numel() // x.shape[1])
         return _Normalize.apply(x, mean, variance, self.weight, self.bias, self.eps)
 
     def _follow(self, mean: Tensor, variance: Tensor, count: int) -> None:
@@ -47,8 +49,8 @@ class JointBatchNorm(_BatchNorm):
 class _Normalize(torch.autograd.Function):
     """(x - mean) / sqrt(variance + eps) × weight + bias, with the statistics' gradients to the rows of all processes.
 
-    Gradients of the processes' losses add up in the rows, as in `limits.gather`, and those of the weights are averaged
-    by DDP: with x̂ the normalized x,  ∂x = weight / σ × (∂y - E[∂y] - x̂ E[∂y x̂]),  E over the joint batch.
+    Gradients of the processes' losses add up in the rows, as in `gather`, and those of the weights are averaged by
+    DDP: with x̂ the normalized x,  ∂x = weight / σ × (∂y - E[∂y] - x̂ E[∂y x̂]),  E over the joint batch.
 
     Source: Ioffe and Szegedy 2015 (arXiv:1502.03167), section 3.
     """
@@ -73,7 +75,7 @@ class _Normalize(torch.autograd.Function):
         sums = torch.stack([of_weight, of_bias])
         distributed.all_reduce(sums)
         inverse = (variance + ctx.eps).rsqrt()
-        along, constant = sums * (ones * inverse / (distributed.get_world_size() * x.numel() // x.shape[1]))
+        along, constant = sums * (ones * inverse / (world_size() * x.numel() // x.shape[1]))
         slope = along * inverse
         shape = (1, -1, *[1] * (x.dim() - 2))
         of_x.addcmul_(x, slope.view(shape).to(x), value=-1).sub_((constant - slope * mean).view(shape))
@@ -84,7 +86,7 @@ def _statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and variance of each channel over the joint batch, `(C,)`, from those of each process."""
     rows = x.to(torch.promote_types(x.dtype, torch.float32))
     own = torch.stack(torch.batch_norm_update_stats(rows, None, None, 0.0))  # several times as fast as torch.var_mean
-    of_all = own.new_empty(distributed.get_world_size() * 2, len(own[0]))
+    of_all = own.new_empty(world_size() * 2, len(own[0]))
     distributed.all_gather_into_tensor(of_all, own)
     means, variances = of_all[0::2], of_all[1::2]
     return means.mean(0), variances.mean(0) + means.var(0, correction=0)

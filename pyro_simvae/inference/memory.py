@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ GIB = 2**30
 COPIES_OF_VIEWS = 4
 """Batches of views that augmentation holds at one time, as float32."""
 MOST_PER_VIEW = 10_000
-"""A step takes less than so many times the memory of its views; batches that are small beside that need no look."""
+"""Nearly all steps take less than so many times the memory of their views; where that is free, nothing is looked at."""
 
 
 def check_memory(
@@ -29,6 +30,7 @@ def check_memory(
     num_views: int,
     device: torch.device,
     autocast: Autocast = nullcontext,
+    num_processes: int = 1,
 ) -> None:
     """Looks at the operations that a step would do, and at the memory that is free.
 
@@ -36,28 +38,30 @@ def check_memory(
 
     Args:
         event_shape: of the views.
-        num_groups, num_views: N, J.
+        num_groups, num_views: N, J, of one process.
+        num_processes: that share the batch, and on a CPU the memory.
 
     Raises:
         InputError: too little memory for N; the message says how many groups would fit.
     """
-    free = free_bytes(device)
+    free = free_bytes(device) // (num_processes if device.type == "cpu" else 1)
     if MOST_PER_VIEW * views_bytes(views_like(event_shape, num_groups, num_views, device)) < free:
         return
 
     def need(groups: int) -> int:
-        return step_bytes(elbo, views_like(event_shape, groups, num_views, device), autocast)
+        try:
+            return step_bytes(elbo, views_like(event_shape, groups, num_views, device), autocast)
+        except InputError:  # the program itself, when it is run, says what is wrong with it
+            return 0
 
-    try:
-        whole = need(num_groups)
-        if whole <= free:
-            return
-        halves = (num_groups >> shift for shift in range(1, num_groups.bit_length()))
-        fitting = next((groups for groups in halves if need(groups) <= free), 0)
-    except InputError:  # the program itself, when it is run, says what is wrong with it
+    whole = need(num_groups)
+    if whole <= free:
         return
+    halves = (num_groups >> shift for shift in range(1, num_groups.bit_length()))
+    fitting = next((groups for groups in halves if need(groups) <= free), 0)
     what = f"takes about {whole / GIB:.1f} GiB, and {free / GIB:.1f} GiB are free on {device}"
-    raise too_large(num_groups, what, fitting)
+    fits = f"about {fitting * num_processes} fit" if fitting else "not even one fits"
+    raise InputError(f"a step on {num_groups * num_processes} groups {what}: {fits} (--training.num_groups)")
 
 
 def step_bytes(elbo: LedgerELBO, views: Mapping[str, Tensor], autocast: Autocast = nullcontext) -> int:
@@ -95,7 +99,13 @@ def free_bytes(device: torch.device) -> int:
         return torch.cuda.mem_get_info(device)[0] + cached
     import psutil
 
-    return psutil.virtual_memory().available
+    free = psutil.virtual_memory().available
+    group = Path("/sys/fs/cgroup")  # a container's or a job's own limit, where there is one
+    try:
+        limit, used = ((group / f"memory.{name}").read_text() for name in ("max", "current"))
+        return min(free, int(limit) - int(used))
+    except (OSError, ValueError):
+        return free
 
 
 @contextmanager
@@ -106,9 +116,7 @@ def explained(num_groups: int) -> Iterator[None]:
     except RuntimeError as error:
         if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
             raise
-        raise too_large(num_groups, "takes more memory than there is", num_groups // 2) from error
-
-
-def too_large(num_groups: int, what: str, fitting: int) -> InputError:
-    fits = f"about {fitting} fit" if fitting else "not even one fits"
-    return InputError(f"a step on {num_groups} groups {what}: {fits} (--training.num_groups)")
+        raise InputError(
+            f"a step on {num_groups} groups takes more memory than there is: "
+            f"try {max(1, num_groups // 2)} (--training.num_groups)"
+        ) from error

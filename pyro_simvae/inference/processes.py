@@ -87,7 +87,7 @@ class Processes:
     def alike(self) -> Iterator[None]:
         """An error inside, on whichever process, ends all: the first one raises it, the others leave quietly.
 
-        Inside, nothing may wait for the other processes.
+        Inside, nothing may wait for the other processes but what all of them reach.
         """
         error: Exception | None = None
         try:
@@ -126,7 +126,7 @@ class Joint(nn.Module):
     def forward(self, x: Any, *weights: float, **observed: Tensor) -> Ledger:
         """As the pair's, for this process's slice of the batch."""
         ledger: Ledger = self.elbo(x, *weights, **observed)
-        said = torch.stack([ledger.objective.detach(), ledger.objective.new_tensor(-len(x) * self.wants_to_stop())])
+        said = torch.stack([ledger.objective.detach(), ledger.objective.new_full((), -len(x) * self.wants_to_stop())])
         return ledger._replace(objective=ledger.objective + (self.news * said).sum())
 
     def agreed(self, wants_to_stop: Callable[[], bool]) -> Callable[[], bool]:

@@ -1,10 +1,10 @@
 """The settings of a fit: how the objective is optimized, and on what."""
 
 from dataclasses import dataclass, fields, replace
-from typing import Literal, Self
+from typing import Literal, Self, get_args, get_origin, get_type_hints
 
 from pyro_simvae.checks import positive
-from pyro_simvae.errors import InputError
+from pyro_simvae.errors import InputError, unknown_name
 
 Engine = Literal["auto", "eager", "graph", "compile"]
 
@@ -73,8 +73,8 @@ class Hardware:
         accelerator: "auto" takes a GPU where there is one.
         precision: "32", "tf32" (float32 with TensorFloat-32 matrix products) or "bf16-mixed".
         engine: "eager" runs the program at each step. "graph" captures its tensor operations once and replays them,
-            on a GPU as a CUDA graph; "compile" also has torch's compiler fuse them. "auto" is "graph" where the
-            program can be captured.
+            on a GPU as a CUDA graph; "compile" also has torch's compiler fuse them. "auto" is "graph" where one
+            device works alone and the program can be captured.
         devices: of each machine, one process each; "auto" takes all its GPUs. `fit --devices` for short.
         num_nodes: machines; above 1 started by torchrun or srun. `fit --num_nodes` for short.
     """
@@ -86,6 +86,10 @@ class Hardware:
     num_nodes: int = 1
 
     def __post_init__(self) -> None:
+        for name, kind in get_type_hints(type(self)).items():
+            choices = [str(choice) for choice in get_args(kind)]
+            if get_origin(kind) is Literal and getattr(self, name) not in choices:
+                raise unknown_name(f"hardware.{name}", str(getattr(self, name)), choices)
         for name in ("devices", "num_nodes"):
             value = getattr(self, name)
             if value != "auto" and value < 1:

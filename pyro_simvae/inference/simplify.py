@@ -49,10 +49,10 @@ def storages(node: fx.Node) -> dict[StorageWeakRef, int]:
 
 
 def _written(graph: fx.Graph) -> set[StorageWeakRef]:
-    """Memory that some operation writes into."""
+    """Memory that some operation writes into, or whoever gets the outputs might."""
     written: set[StorageWeakRef] = set()
     for node in graph.nodes:
-        if node.op == "call_function" and _mutates(node):
+        if node.op == "output" or (node.op == "call_function" and _mutates(node)):
             written.update(*map(storages, node.all_input_nodes))
     return written
 

@@ -8,6 +8,8 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from pyro_simvae.data import Views
+from pyro_simvae.errors import InputError, first_line
+from pyro_simvae.inference import rng
 from pyro_simvae.inference.cuda_graph import CUDAGraph
 from pyro_simvae.inference.elbo import Ledger, LedgerELBO
 from pyro_simvae.inference.gradient import Gradient
@@ -60,6 +62,7 @@ class Step:
             pair, training.likelihood_weight, engine, fabric.autocast, lambda loss: fabric.backward(loss)
         )
         self.replay = CUDAGraph(self._from_tensors) if self.on_gpu and engine != "eager" else None
+        self.waits: str | None = None
 
     def __call__(self, images: Any, observed: Mapping[str, Tensor], learning_rate: float, kl_weight: float) -> Ledger:
         """The ledger before the step.
@@ -71,17 +74,48 @@ class Step:
         """
         self._set(learning_rate, kl_weight)
         uniforms = self.views.draw(len(images), self.training.num_views)
-        if self.replay is None or self.gradient.eager_because or not isinstance(images, Tensor):
-            return self._run(images, uniforms.to(self.fabric.device), observed)
-        self.names = list(observed)
-        return self.replay([images, uniforms.pin_memory(), *observed.values()])
+        if self.on_gpu:
+            uniforms = uniforms.pin_memory()  # from where it is sent without waiting
+        if self.replay is not None and not self.eager_because and isinstance(images, Tensor):
+            self.names = list(observed)
+            random = None if self.replay.graph else rng.get_state()
+            try:
+                return self.replay([images, uniforms, *observed.values()])
+            except RuntimeError as error:
+                if random is None or self.replay.warm_up > 0 or isinstance(error, torch.OutOfMemoryError):
+                    raise
+                self._give_up(error)
+                rng.set_state(random)
+        return self._run(images, uniforms.to(self.fabric.device, non_blocking=True), observed)
+
+    @property
+    def eager_because(self) -> str | None:
+        """Why steps are not replayed where they might be; None where they are."""
+        return self.waits or self.gradient.eager_because
+
+    def _give_up(self, error: RuntimeError) -> None:
+        """Goes on without a CUDA graph, or raises InputError where one was asked for."""
+        reason = f"it waits for the GPU ({first_line(error)})"
+        if self.gradient.engine != "auto":
+            raise InputError(
+                f"--hardware.engine {self.gradient.engine} cannot capture this program: {reason}; "
+                "use --hardware.engine eager"
+            ) from error
+        self.waits = reason
+        for parameter in self.parameters:
+            parameter.grad = None
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The optimizer's state, of a run on any device."""
         kept = {name: self.optimizer.param_groups[0][name] for name in ("lr", "fused", "capturable")}
-        self.optimizer.load_state_dict(state)
+        self.optimizer.load_state_dict({**state, "param_groups": [group | kept for group in state["param_groups"]]})
         for group in self.optimizer.param_groups:
-            group |= kept
+            group["lr"] = kept["lr"]  # the same tensor, not a copy
+        for parameter, moments in self.optimizer.state.items():
+            for name in ("exp_avg", "exp_avg_sq"):  # laid out as the parameters are here
+                moments[name] = torch.empty_like(parameter).copy_(moments[name])
+        if self.replay is not None:  # a graph that was captured would move the old state
+            self.replay = CUDAGraph(self._from_tensors)
 
     def _set(self, learning_rate: float, kl_weight: float) -> None:
         if self.on_gpu:
@@ -117,3 +151,5 @@ class _AdamW(torch.optim.AdamW):
 
     def _accelerator_graph_capture_health_check(self) -> None:
         return
+
+    _cuda_graph_capture_health_check = _accelerator_graph_capture_health_check  # its name before torch 2.9

@@ -90,7 +90,9 @@ class SVI:
         self.joint: Joint | None = None
         self.module: nn.Module = elbo.to(fabric.device)
         if fabric.device.type == "cuda":
-            elbo.to(memory_format=torch.channels_last)
+            for tensor in (*elbo.parameters(), *elbo.buffers()):
+                if tensor.dim() == 4:
+                    tensor.data = tensor.data.to(memory_format=torch.channels_last)
         if self.processes.size > 1:
             self.joint, self.module = join(elbo, fabric)
             if engine in ("graph", "compile"):
@@ -117,7 +119,8 @@ class SVI:
                 only model or guide has, or whatever else the pair refuses.
         """
         size, num_views, device = self.num_groups, self.training.num_views, self.fabric.device
-        check_memory(self.elbo, self.train.event_shape, size, num_views, device, self.fabric.autocast)
+        autocast, num_processes = self.fabric.autocast, self.processes.size
+        check_memory(self.elbo, self.train.event_shape, size, num_views, device, autocast, num_processes)
         # All processes look at the same groups: at the whole batch, unless it is large beside what they hold of it.
         order = torch.arange(min(self.training.num_groups, max(self.num_groups, CHECKED)))
         batch = next(self.train.batches(order, len(order), self.training.num_views))
@@ -157,7 +160,7 @@ class SVI:
                 ledger = self._step(batch.images, self._observed(self.train, index))
                 self.step += 1
                 done += batch_size
-                progress.eager(self.update.gradient.eager_because)
+                progress.eager(self.update.eager_because)
                 progress.step(
                     self.epoch,
                     self.step,
@@ -248,7 +251,7 @@ class SVI:
             return {}
         order = self.processes.own(torch.arange(count), size)
         size //= self.processes.size
-        sums: Row = {}
+        totals: dict[str, Tensor] = {}
         self.module.eval()
         with rng.isolated(self.processes.seed(seed)), torch.no_grad():
             batches = split.batches(order, size, self.training.num_views)
@@ -256,9 +259,9 @@ class SVI:
                 x, _ = self.views(batch.images, self.training.num_views)
                 ledger = self._ledger(x, self.training.kl_weight, self._observed(split, index))
                 for name, value in _named(ledger, len(x)).items():
-                    sums[name] = sums.get(name, 0.0) + float(value)
+                    totals[name] = totals[name] + value.double() if name in totals else value.double()
         self.module.train()
-        sums = self.processes.sum(sums)
+        sums = self.processes.sum(dict(zip(totals, torch.stack([*totals.values()]).tolist(), strict=True)))
         if not math.isfinite(sums["objective"]):
             self._refuse([name for name, value in sums.items() if not math.isfinite(value)])
         return _with_elbo({name: value / count for name, value in sums.items()})
@@ -398,7 +401,8 @@ def _named(ledger: Ledger, num_groups: int) -> dict[str, Tensor]:
     limit = {f"limit/{name}": num_groups * value for name, value in ledger.limit.items()}
     if limit:
         limit["limit/loss"] = torch.stack(list(limit.values())).sum()
-    return {"objective": ledger.objective.detach(), **ledger.terms, **limit}
+    named = {"objective": ledger.objective, **ledger.terms, **limit}
+    return {name: value.detach() for name, value in named.items()}
 
 
 def _with_elbo(row: Row) -> Row:

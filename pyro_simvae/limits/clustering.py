@@ -23,8 +23,8 @@ from torch.nn import functional as F
 
 from pyro_simvae.checks import count, positive, same_dim
 from pyro_simvae.errors import InputError
+from pyro_simvae.inference.gather import first_row, gather
 from pyro_simvae.limits.assignment import k_means, sinkhorn
-from pyro_simvae.limits.gather import first_row, gather
 from pyro_simvae.limits.geometry import sphere
 from pyro_simvae.limits.given import Given
 from pyro_simvae.limits.latents import Latents, others

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from pyro_simvae.checks import positive
 from pyro_simvae.errors import unknown_name
+from pyro_simvae.inference.gather import gather
 from pyro_simvae.limits.entropy import log_density, log_density_across
-from pyro_simvae.limits.gather import gather
 from pyro_simvae.limits.geometry import euclidean, sphere
 from pyro_simvae.limits.given import Given
 from pyro_simvae.limits.latents import Latents
@@ -61,8 +61,8 @@ class Contrastive(Limit):
     def constants(self, num_groups: int, num_views: int, dim: int) -> dict[str, float | Tensor]:
         """The kernel's normalizer, and the number of candidates: the literature sums where a density averages."""
         given = self.temperature_of(dim)
-        temperature = 1.0 if given is None else given
-        log = temperature.detach().log() if isinstance(temperature, Tensor) else math.log(temperature)
+        temperature = 1.0 if given is None else given.detach() if isinstance(given, Tensor) else given
+        log = temperature.log() if isinstance(temperature, Tensor) else math.log(temperature)
         normalizer = dim * (math.log(2 * math.pi) + log) / 2
         if self.geometry is sphere:
             normalizer = normalizer + 1 / temperature  # -|z - z'|²/2τ = z·z'/τ - 1/τ

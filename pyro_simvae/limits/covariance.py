@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pyro_simvae.errors import InputError
-from pyro_simvae.limits.gather import gather
+from pyro_simvae.inference.gather import gather
 
 LOG_2PIE = math.log(2 * math.pi * math.e)
 

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from pyro_simvae.checks import fraction, positive
+from pyro_simvae.inference.gather import gather
 from pyro_simvae.limits.clustering import DENSITY, MAPPING, Clustering, log_components
-from pyro_simvae.limits.gather import gather
 from pyro_simvae.limits.geometry import sphere
 from pyro_simvae.limits.given import Given
 from pyro_simvae.limits.latents import Latents, others

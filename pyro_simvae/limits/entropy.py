@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from pyro_simvae.limits.gather import first_row, gather
+from pyro_simvae.inference.gather import first_row, gather
 from pyro_simvae.limits.latents import Latents
 
 Candidates = Literal["all", "other groups"]

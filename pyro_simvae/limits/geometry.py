@@ -5,8 +5,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pyro_simvae.errors import InputError
+from pyro_simvae.inference.gather import gather
 from pyro_simvae.limits.covariance import gram
-from pyro_simvae.limits.gather import gather
 
 
 def euclidean(z: Tensor) -> Tensor:

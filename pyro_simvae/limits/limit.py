@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_simvae.errors import InputError, unknown_name
-from pyro_simvae.limits.gather import world_size
+from pyro_simvae.inference.gather import world_size
 from pyro_simvae.limits.geometry import euclidean
 from pyro_simvae.limits.given import Given
 from pyro_simvae.limits.latents import GaussianLatents, Latents

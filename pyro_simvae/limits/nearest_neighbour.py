@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from pyro_simvae.checks import positive
 from pyro_simvae.errors import InputError
-from pyro_simvae.limits.gather import first_row, gather
+from pyro_simvae.inference.gather import first_row, gather
 from pyro_simvae.limits.gaussian import Quadratic
 from pyro_simvae.limits.geometry import sphere
 from pyro_simvae.limits.given import Given

@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from pyro_simvae.checks import in_range, positive
 from pyro_simvae.errors import InputError
+from pyro_simvae.inference.gather import gather
 from pyro_simvae.limits.entropy import log_mixture
-from pyro_simvae.limits.gather import gather
 from pyro_simvae.limits.geometry import sphere
 from pyro_simvae.limits.given import Given
 from pyro_simvae.limits.latents import Latents

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from pyro_simvae.checks import count, fraction, same_dim
+from pyro_simvae.inference.gather import gather
 from pyro_simvae.limits.contrastive import MAPPING, Contrastive
 from pyro_simvae.limits.entropy import log_sum_kernel
-from pyro_simvae.limits.gather import gather
 from pyro_simvae.limits.geometry import sphere
 from pyro_simvae.limits.given import Given
 from pyro_simvae.limits.latents import Latents, others

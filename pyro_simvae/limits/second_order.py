@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from pyro_simvae.checks import not_negative, positive
+from pyro_simvae.inference.gather import gather
 from pyro_simvae.limits.covariance import covariance, gram, scale_shortfall, squared_covariances
-from pyro_simvae.limits.gather import gather
 from pyro_simvae.limits.gaussian import Quadratic
 from pyro_simvae.limits.geometry import standardised
 from pyro_simvae.limits.given import Given

@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 
 from pyro_simvae.errors import InputError
+from pyro_simvae.inference.gather import first_row, gather
 from pyro_simvae.limits.contrastive import MAPPING, Contrastive
 from pyro_simvae.limits.entropy import in_pieces, log_density, log_sum_kernel
-from pyro_simvae.limits.gather import first_row, gather
 from pyro_simvae.limits.given import Given
 from pyro_simvae.limits.latents import Latents
 from pyro_simvae.limits.limit import Claim, Content

@@ -16,7 +16,7 @@ def test_index_batches_cover_the_order_and_keep_it(count: int, sizes: list[int])
 
 
 def test_batch_factors_are_float_columns() -> None:
-    rows = batch_factors({"shape": torch.tensor([4, 5, 6])}, torch.tensor([2, 0]), torch.device("cpu"))
+    rows = batch_factors({"shape": torch.tensor([4, 5, 6])}, torch.tensor([2, 0]))
     assert rows["shape"].tolist() == [[6.0], [4.0]]
     assert rows["shape"].dtype == torch.float32
 

@@ -67,7 +67,7 @@ def test_memory_of_a_step_is_what_it_takes():
 
 
 def test_want_of_memory_is_explained():
-    message = "a step on 64 groups takes more memory than there is: about 32 fit"
+    message = "a step on 64 groups takes more memory than there is: try 32"
     with pytest.raises(InputError, match=message), memory.explained(64):
         torch.empty(2**60, dtype=torch.uint8)
     with pytest.raises(RuntimeError, match="mat1"), memory.explained(64):
