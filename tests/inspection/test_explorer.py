@@ -194,6 +194,8 @@ class Browser:
         """Moves the pointer onto the dot of an item; the actions so far, to go on with."""
         from selenium.webdriver import ActionChains
 
+        # Ranges that were set anew are drawn in the next frame.
+        self.driver.execute_async_script("requestAnimationFrame(() => requestAnimationFrame(arguments[0]))")
         x, y = self.run(
             """const {left, right, top, bottom} = Bokeh.index.find_one(plot).frame.bbox;
             const at = (value, {start, end}, first, last) => first + (value - start) / (end - start) * (last - first);

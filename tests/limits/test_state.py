@@ -2,13 +2,16 @@
 
 import copy
 import math
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
 from pyro import distributions as dist
 from pyro.infer import SVI, Trace_ELBO
 from pyro.optim import Adam
-from torch import distributed, multiprocessing
+from torch import distributed
 
 from pyro_simvae import limits
 from pyro_simvae.errors import InputError
@@ -198,19 +201,25 @@ def on_batch(name, z, target):
     return {"losses": losses, "slopes": slopes, "state": limit.state_dict()}
 
 
-def worker(rank, folder, z, target):
+def joined_batch():
+    return torch.randn(2, 8, 2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+
+
+def work(rank, folder):
+    """One process of two, with this file as the program."""
     torch.set_num_threads(1)
-    store = f"file://{folder}/store"
-    distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=2)
-    half = slice(4 * rank, 4 * rank + 4)
-    torch.save({name: on_batch(name, z[half], target[half]) for name in MAKE}, folder / f"{rank}.pt")
+    distributed.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=2)
+    z, target = (each[4 * rank : 4 * rank + 4] for each in joined_batch())
+    torch.save({name: on_batch(name, z, target) for name in MAKE}, f"{folder}/{rank}.pt")
     distributed.destroy_process_group()
+    os._exit(0)  # gloo's threads may abort an ordinary end
 
 
 def test_two_processes_are_one_with_the_joined_batch(tmp_path):
-    z, target = torch.randn(2, 8, 2, 3, dtype=torch.float64)
+    z, target = joined_batch()
     joined = {name: on_batch(name, z, target) for name in MAKE}
-    multiprocessing.start_processes(worker, (tmp_path, z, target), nprocs=2, start_method="fork")
+    processes = [subprocess.Popen([sys.executable, __file__, str(rank), str(tmp_path)]) for rank in range(2)]
+    assert [process.wait(timeout=300) for process in processes] == [0, 0]
     halves = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
     for name in MAKE:
         for state in (half[name]["state"] for half in halves):
@@ -223,3 +232,7 @@ def test_two_processes_are_one_with_the_joined_batch(tmp_path):
             torch.testing.assert_close(torch.cat([first[0], second[0]]) / 2, of_z)
             for one, other, both in zip(first[1:], second[1:], of_weights, strict=True):
                 torch.testing.assert_close((one + other) / 2, both)
+
+
+if __name__ == "__main__":
+    work(int(sys.argv[1]), sys.argv[2])
