@@ -3,6 +3,7 @@
 import errno
 import json
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,9 @@ from webdataset import TarWriter
 
 from pyro_simvae import cli
 from pyro_simvae.data import holding
-from pyro_simvae.inference import files
+from pyro_simvae.errors import InputError
+from pyro_simvae.inference import files, memory
+from pyro_simvae.inference.settings import Hardware
 from pyro_simvae.inspection import induced
 from pyro_simvae.limits import LIMITS
 
@@ -307,6 +310,36 @@ def test_broken_checkpoints_and_weights(fit, tmp_path, capsys):
     assert "has no weights yet" in capsys.readouterr().err
     assert cli.main(["evaluate", str(tmp_path)]) == 2
     assert "is no run folder" in capsys.readouterr().err
+
+
+def test_graph_of_a_program_that_has_none_is_refused_before_anything_is_written(tmp_path, capsys):
+    arguments = ["fit", "--limit", "wmse", "--latent_dim", "4", "--out", str(tmp_path / "run")]
+    assert cli.main([*arguments, "--engine", "graph"]) == 2
+    error = capsys.readouterr().err
+    assert "--hardware.engine graph cannot capture this program: it depends on numbers before its first site" in error
+    assert "(geometry.py, line " in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_program_without_a_graph_says_so_once_and_is_fitted(fit, capsys):
+    assert fit("--limit", "wmse", "--latent_dim", "4", "--training.epochs", "2") == 0
+    assert capsys.readouterr().out.count("each step runs the program anew, since it depends on numbers") == 1
+
+
+@pytest.mark.parametrize(("option", "value"), [("precision", "fp8"), ("engine", "fast"), ("accelerator", "abacus")])
+def test_unknown_hardware(capsys, option, value):
+    assert cli.main(["fit", f"--{option}", value]) == 2
+    assert f"Got value: {value}" in capsys.readouterr().err
+    with pytest.raises(InputError, match=rf"unknown hardware\.{option} '{value}'"):
+        Hardware(**{option: value})
+
+
+def test_batch_beyond_memory(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 2**20)
+    assert cli.main(["fit", "--out", str(tmp_path / "run")]) == 2
+    assert re.search(r"a step on 64 groups takes about .* GiB are free on cpu: .*num_groups", capsys.readouterr().err)
+    assert not (tmp_path / "run").exists()
 
 
 def test_full_disk_keeps_the_last_checkpoint(fit, tmp_path, capsys, monkeypatch):

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pyro_simvae.errors import InputError, first_line
 from pyro_simvae.inference import rng
@@ -26,7 +26,7 @@ class Gradient:
     as they are. What a program does in Python besides (prints, hooks, counters) is not repeated.
 
     Args:
-        elbo: the pair.
+        elbo: the `LedgerELBO` of the pair; for engine "eager", also what wraps it for several processes.
         likelihood_weight: of log p(x|z) in the objective.
         engine: "eager" never captures; "auto" captures where it can; "graph" refuses what it cannot capture; "compile"
             is "graph" with the operations fused by torch's compiler.
@@ -39,7 +39,7 @@ class Gradient:
 
     def __init__(
         self,
-        elbo: LedgerELBO,
+        elbo: nn.Module,
         likelihood_weight: float,
         engine: Engine,
         autocast: Callable[[], AbstractContextManager[Any]],
@@ -78,6 +78,21 @@ class Gradient:
             return self.eager(x, kl_weight, observed)
         return self.captured(inputs)
 
+    def check(self, x: Tensor | Modalities, observed: Mapping[str, Tensor]) -> None:
+        """Raises InputError where the engine asks for a graph of a program that has none."""
+        inputs = inputs_of(x, observed)
+        if self.engine in ("graph", "compile") and inputs is not None:
+            assert isinstance(self.elbo, LedgerELBO)
+            try:
+                Captured(self.elbo, inputs, self.likelihood_weight, autocast=self.autocast)
+            except InputError as error:
+                raise self._refusal(error) from error
+
+    def _refusal(self, error: InputError) -> InputError:
+        return InputError(
+            f"--hardware.engine {self.engine} cannot capture this program: {error}; use --hardware.engine eager"
+        )
+
     def eager(self, x: Tensor | Modalities, kl_weight: float | Tensor, observed: Mapping[str, Tensor]) -> Ledger:
         """The ledger by running the program."""
         with self.autocast():
@@ -91,6 +106,7 @@ class Gradient:
         """Captures the program, and keeps the graph if it does on this batch what the program does."""
         random = rng.get_state()
         try:
+            assert isinstance(self.elbo, LedgerELBO)
             weight = 1.0 if isinstance(kl_weight, Tensor) else kl_weight
             with rng.isolated(UNRELATED):  # so that what the program draws outside of torch shows below
                 captured = Captured(self.elbo, inputs, self.likelihood_weight, weight, self.autocast)
@@ -125,9 +141,7 @@ class Gradient:
                 )
         except InputError as error:
             if self.engine != "auto":
-                raise InputError(
-                    f"--hardware.engine {self.engine} cannot capture this program: {error}; use --hardware.engine eager"
-                ) from error
+                raise self._refusal(error) from error
             self.eager_because = str(error)
             rng.set_state(random)
             return self.eager(x, kl_weight, observed)

@@ -92,7 +92,7 @@ def _compute_constants(traced: fx.GraphModule, written: set[StorageWeakRef]) -> 
             continue
         if not isinstance(node.meta.get("val"), Tensor) or sum(storages(node).values()) > LARGEST_CONSTANT:
             continue
-        args, kwargs = map_arg((node.args, node.kwargs), lambda each: getattr(traced, each.target))
+        args, kwargs = map_arg((node.args, node.kwargs), lambda each: getattr(traced, str(each.target)))
         name = f"_constant{place}"
         with torch.no_grad():
             traced.register_buffer(name, node.target(*args, **kwargs))

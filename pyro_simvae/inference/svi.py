@@ -128,7 +128,9 @@ class SVI:
         limit = getattr(self.elbo.model, "limit", None)
         if limit is None or limit.t < 1:  # at t = 1 the likelihood plays no part
             check_support(self.elbo.model, x)
-        check_pair(self.elbo, x, self._observed(self.train, order))
+        observed = self._observed(self.train, order)
+        check_pair(self.elbo, x, observed)
+        self.update.gradient.check(x, observed)
 
     # -- the loop -----------------------------------------------------------------------------------------------
 

@@ -1,7 +1,9 @@
 """A captured step is the program's own, to the bit, and says why where it cannot be."""
 
+import pyro
 import pytest
 import torch
+from torch import nn
 
 from pyro_simvae import limits
 from pyro_simvae.errors import InputError
@@ -126,6 +128,39 @@ class Replacing(SimVAE):
     def latent(self, content):
         self.steps = self.steps + 1
         return super().latent(content)
+
+
+class Odd(SimVAE):
+    """Parameters whose gradients are transposed, spread out, shared by two, or constant."""
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self.transposed = nn.Parameter(torch.arange(D * 2.0).reshape(2, D) / 10)
+        self.spread, self.constant = nn.Parameter(torch.ones(D)), nn.Parameter(torch.ones(D))
+        self.first, self.second = nn.Parameter(torch.ones(D)), nn.Parameter(torch.ones(D))
+
+    def latent(self, content):
+        pyro.factor("more", self.constant.sum())
+        moved = content + (self.transposed.t() * torch.arange(2.0)).sum(1) + self.spread.sum() / 10
+        return super().latent(moved + (self.first + self.second) / 10)
+
+
+def test_optimizers_may_work_on_the_gradients_in_place():
+    """Clipping scales gradients where they lie, and fused AdamW reads them in their parameters' order."""
+    weights = []
+    for captures in (False, True):
+        elbo = LedgerELBO(*pair(Odd))
+        optimizer = torch.optim.AdamW(elbo.parameters(), lr=0.1, fused=True)
+        captured = Captured(elbo, {"x": views()}) if captures else None
+        for seed in range(3):
+            if captured is None:
+                eager(elbo, seed)
+            else:
+                replayed(elbo, captured, seed, {"x": views()})
+            nn.utils.clip_grad_norm_(elbo.parameters(), 1.0)
+            optimizer.step()
+        weights.append(elbo.state_dict())
+    torch.testing.assert_close(*weights, rtol=0, atol=0)
 
 
 def test_branch_on_numbers_names_its_site_and_line():
