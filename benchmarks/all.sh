@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Runs the benchmarks of docs/ that need no GPU one after the other, each into a table (.md) and its figures (.json).
+# Runs the benchmarks of docs/performance.md, devices.md and larger_data.md that need no GPU one after the other, each
+# into a table (.md) and its figures (.json). PYTHON=... before the command names another interpreter than .venv/bin/python.
 #
-#   benchmarks/all.sh --root data --cifar10 FOLDER [--out runs/benchmarks]      PYTHON=.venv/bin/python
+#   benchmarks/all.sh --root data --cifar10 FOLDER [--out runs/benchmarks]
 set -euo pipefail
 here=$(dirname "${BASH_SOURCE[0]}")
 python=${PYTHON:-$here/../.venv/bin/python}

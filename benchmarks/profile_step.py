@@ -30,7 +30,7 @@ GROUPS = {
     "autograd engine": ("autograd::", "Backward", "AccumulateGrad"),
 }
 """Parts of the names of a group's operators; all other operators are the elementwise ones."""
-ELEMENTWISE, PYTHON = "elementwise and reductions", "Python: program, Pyro, modules"
+ELEMENTWISE, PYTHON = "elementwise and reductions", "Python"
 ORDER = ("matrix products", ELEMENTWISE, "optimizer", "autograd engine", PYTHON)
 PACKAGES = ("pyro_simvae", "pyro", "torch/distributions", "torch/nn", "torch/optim", "torch", "lightning")
 

@@ -324,7 +324,7 @@ def test_graph_of_a_program_that_has_none_is_refused_before_anything_is_written(
 
 def test_program_without_a_graph_says_so_once_and_is_fitted(fit, capsys):
     assert fit("--limit", "wmse", "--latent_dim", "4", "--training.epochs", "2") == 0
-    assert capsys.readouterr().out.count("each step runs the program anew, since it depends on numbers") == 1
+    assert capsys.readouterr().out.count("steps are not replayed as one graph, since it depends on numbers") == 1
 
 
 @pytest.mark.parametrize(("option", "value"), [("precision", "fp8"), ("engine", "fast"), ("accelerator", "abacus")])

@@ -1,4 +1,4 @@
-"""A step's ledger and gradient as one graph of tensor operations, traced once and replayed without Python's share.
+"""A step's ledger and gradient as one graph of tensor operations, traced once, replayed without the program's Python.
 
 The program is traced on tensors without numbers: that costs no arithmetic and no memory, whatever in the program
 depends on numbers shows itself, and the memory of a step is known before it is taken.
@@ -38,6 +38,7 @@ class Captured:
         elbo: the pair; its mode, training or not, is kept.
         inputs: of the shapes to come; dimension 0 of the views is N. Their numbers are not read.
         likelihood_weight, kl_weight: numbers, unless kl_weight is one of the inputs.
+        autocast: the precision of networks.
 
     Raises:
         InputError: the program depends on numbers, or gives a parameter or buffer a new tensor in place of writing into

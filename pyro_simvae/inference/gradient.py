@@ -22,7 +22,7 @@ class Gradient:
     """The gradient of -objective / N, left in `.grad` of a pair's parameters.
 
     A program whose operations do not depend on numbers is captured at the first batch and replayed for all batches of
-    the same shapes: the same operations on the same random numbers, to the bit. Other programs, and other batches, run
+    the same shapes: the same operations on the same random numbers, to the bit (with "compile" to rounding). Other programs, and other batches, run
     as they are. What a program does in Python besides (prints, hooks, counters) is not repeated.
 
     Args:
@@ -31,10 +31,10 @@ class Gradient:
         engine: "eager" never captures; "auto" captures where it can; "graph" refuses what it cannot capture; "compile"
             is "graph" with the operations fused by torch's compiler.
         autocast: the precision of networks.
-        backward: from a loss to the gradients of the parameters.
+        backward: from a loss to the gradients of the parameters, where the program itself is run.
 
     Attributes:
-        eager_because: why "auto" runs the program as it is; None where it does not.
+        eager_because: why "auto" runs the program as it is at every step; None where it does not.
     """
 
     def __init__(

@@ -39,7 +39,7 @@ def check_memory(
     Args:
         event_shape: of the views.
         num_groups, num_views: N, J, of one process.
-        num_processes: that share the batch, and on a CPU the memory.
+        num_processes: that share the batch, and on a CPU the memory, as if all were on one machine.
 
     Raises:
         InputError: too little memory for N; the message says how many groups would fit.

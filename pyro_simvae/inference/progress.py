@@ -49,7 +49,7 @@ class Progress:
         """Says once why steps are not replayed as a graph; None where they are."""
         if reason is not None and reason not in self.notes:
             self.notes.add(reason)
-            self.console.print(f"each step runs the program anew, since {reason}", highlight=False)
+            self.console.print(f"steps are not replayed as one graph, since {reason}", highlight=False)
 
     def step(self, epoch: int, step: int, steps: int, rate: float, ledger: Ledger, num_groups: int) -> None:
         """After each step; `rate` in groups a second."""

@@ -28,7 +28,7 @@ class Training:
         kl_warmup: epochs over which kl_weight rises linearly from zero. Without it dimensions collapse where
             the decoder is nearly noiseless.
         patience: stop when the validation objective has not improved for so many epochs; never by default.
-        checkpoint_steps: write a checkpoint every so many steps, besides the one after each epoch.
+        checkpoint_steps: write a checkpoint every so many steps of an epoch, besides the one after it.
     """
 
     epochs: int = 20
@@ -60,7 +60,8 @@ class Training:
                 "gradient_clip",
             ):
                 if value is not None and not value > 0:
-                    raise InputError(f"training.{field.name} is {value}: give 1 or more")
+                    least = "a positive number" if field.name == "gradient_clip" else "1 or more"
+                    raise InputError(f"training.{field.name} is {value}: give {least}")
             elif field.name in ("epochs", "weight_decay", "kl_warmup") and not value >= 0:
                 raise InputError(f"training.{field.name} is {value}: give 0 or more")
 
@@ -74,7 +75,7 @@ class Hardware:
         precision: "32", "tf32" (float32 with TensorFloat-32 matrix products) or "bf16-mixed".
         engine: "eager" runs the program at each step. "graph" captures its tensor operations once and replays them,
             on a GPU as a CUDA graph; "compile" also has torch's compiler fuse them. "auto" is "graph" where one
-            device works alone and the program can be captured.
+            device works alone and the program can be captured; several devices refuse "graph" and "compile".
         devices: of each machine, one process each; "auto" takes all its GPUs. `fit --devices` for short.
         num_nodes: machines; above 1 started by torchrun or srun. `fit --num_nodes` for short.
     """

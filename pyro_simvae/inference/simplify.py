@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 aten = torch.ops.aten
 
 LARGEST_CONSTANT = 2**20
-"""Bytes of a constant that is kept between steps."""
+"""Most bytes of a constant that is kept between steps."""
 
 UNARY = {aten.neg.default, aten.log.default, aten.exp.default, aten.mul.Scalar, aten.div.Scalar, aten.add.Scalar}
 UNARY |= {aten.rsub.Scalar, aten.pow.Tensor_Scalar, aten.reciprocal.default, aten.sqrt.default, aten.rsqrt.default}

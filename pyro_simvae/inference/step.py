@@ -19,7 +19,8 @@ from pyro_simvae.inference.settings import Engine, Training
 class Step:
     """Draws the views of a batch, takes the gradient of -objective / N, and moves the weights.
 
-    On a GPU nothing in it waits for the device; where the program can be captured, the whole step is one CUDA graph.
+    On one GPU nothing in it waits for the device unless the program does; where the program can be captured and the
+    images are one tensor, the whole step is one CUDA graph.
 
     Args:
         pair: what is run for the ledger: the pair, or what wraps it for several processes.
@@ -90,7 +91,7 @@ class Step:
 
     @property
     def eager_because(self) -> str | None:
-        """Why steps are not replayed where they might be; None where they are."""
+        """Why steps are no CUDA graph, or not replayed at all; None where they are."""
         return self.waits or self.gradient.eager_because
 
     def _give_up(self, error: RuntimeError) -> None:

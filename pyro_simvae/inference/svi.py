@@ -284,7 +284,10 @@ class SVI:
         return self.training.patience is not None and self.stale_epochs >= self.training.patience
 
     def _check_finite(self, ledger: Ledger) -> None:
-        """Before the weights move: raises InputError on all processes alike where the loss of any is not finite."""
+        """Raises InputError on all processes alike where the loss of any is not finite, before the weights move.
+
+        Several GPUs are asked every `HEARD` steps only.
+        """
         if self.joint is None:
             loss = ledger.objective.item()
         elif self.fabric.device.type == "cpu" or self.step % HEARD == 0:

@@ -82,7 +82,7 @@ def test_a_truncated_file_is_named_with_its_mend(tmp_path: Path) -> None:
 
 
 def test_real_mnist() -> None:
-    root = Path(os.environ.get("PYRO_SIMVAE_DATA", Path(__file__).parents[2] / "../shared/data"))
+    root = Path(os.environ.get("PYRO_SIMVAE_DATA", "data"))
     if not (root / "MNIST").is_dir():
         pytest.skip("no MNIST under PYRO_SIMVAE_DATA")
     train, valid, test = MNIST(str(root)).load()
