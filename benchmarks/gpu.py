@@ -24,6 +24,7 @@ during steps, its kernels by time, and the largest difference of the losses of g
 """
 
 import argparse
+import gc
 import io
 import json
 import math
@@ -123,6 +124,8 @@ def ours(size: Size, fabric: Fabric, images: Tensor, folder: Path, engine: Engin
         with pyro.validation_enabled(False):
             for _ in range(steps):
                 svi._step(batch)
+        if engine != "eager" and svi.update.eager_because:
+            raise RuntimeError(f"no CUDA graph: {svi.update.eager_because}")
 
     return block
 
@@ -173,9 +176,11 @@ def plain(size: Size, fabric: Fabric, images: Tensor) -> Block:
     batch = images[: size.num_groups, None]
 
     def block(steps: int) -> None:
-        with pyro.validation_enabled(False), fabric.autocast():
+        with pyro.validation_enabled(False):
             for _ in range(steps):
-                svi.step(views(batch, VIEWS)[0])
+                x, _ = views(batch, VIEWS)
+                with fabric.autocast():  # anew at each step, for it keeps the casts of weights
+                    svi.step(x)
 
     return block
 
@@ -252,7 +257,7 @@ def steps_of(size: Size, fabric: Fabric, images: Tensor, folder: Path, seconds: 
         blocks[kind] = block
         memory[kind] = (torch.cuda.max_memory_allocated() - before) / 2**20
     works = {kind: partial(block, counts[kind]) for kind, block in blocks.items()}
-    times = take_turns(works, 10, clock=waited)
+    times = take_turns(works, 10, clock=waited) if works else {}
     times = {kind: [t / counts[kind] for t in values] for kind, values in times.items()}
     return {
         "milliseconds": {kind: spread([1e3 * t for t in values]) for kind, values in times.items()},
@@ -284,12 +289,15 @@ def epochs_of(size: Size, fabric: Fabric, images: Tensor, folder: Path) -> dict[
         "seconds": statistics.median(whole[1:]),
         "steps_alone": statistics.median(steps[1:]),
         "groups": svi.steps_per_epoch * size.num_groups,
-        "engine": svi.update.gradient.eager_because or "graph",
+        "engine": svi.update.eager_because or "graph",
     }
 
 
 def busy_of(size: Size, fabric: Fabric, images: Tensor, folder: Path) -> dict[str, Any]:
-    """The share of an epoch's steps, batches included, in which the GPU works, and its kernels by time a step."""
+    """The share of an epoch's steps, batches included, in which the GPU works, and its kernels by time a step.
+
+    The profiler stretches the gaps between short kernels, so that the share is a lower bound.
+    """
     svi = size.loop(fabric, images, "auto", folder / "busy")
     svi.module.train()
     order = torch.randperm(len(images))[: 110 * size.num_groups]
@@ -367,6 +375,7 @@ def measure(name: str, seconds: float, folder: Path) -> dict[str, Any]:
             result[part] = work()
         except Exception as error:
             result[part] = f"failed: {type(error).__name__}: {first_line(error)}"
+        gc.collect()  # loops hold their graphs, and graphs their loops
         torch.cuda.empty_cache()
     if isinstance(result["steps"], dict) and isinstance(result["flops_a_step"], float):
         milliseconds = result["steps"]["milliseconds"]
@@ -382,7 +391,7 @@ def tables(results: dict[str, dict[str, Any]]) -> list[str]:
         if isinstance(steps, dict):
             rows = [[k, figure(v, 3), f"{steps['memory_mib'][k]:.0f}"] for k, v in steps["milliseconds"].items()]
             rows += [[kind, why, ""] for kind, why in steps["failed"].items()]
-            found.append(table(["kind of step", "ms", "MiB"], rows))
+            found.append(table(["kind of step", "ms", "MiB at most, first steps included"], rows))
             found.append(table(["ratio", ""], [[k, figure(v, 3)] for k, v in steps["ratios"].items()]))
         rest = {part: value for part, value in result.items() if part not in ("steps", "groups_a_step", "precision")}
         found.append("```json\n" + json.dumps(rest, indent=1) + "\n```")
@@ -398,9 +407,13 @@ def main() -> None:
     if not torch.cuda.is_available():
         print("no GPU here: nothing is measured")
         return
-    with tempfile.TemporaryDirectory() as folder:
-        results = {name: measure(name, arguments.seconds, Path(folder) / name) for name in arguments.sizes}
-    report({"device": torch.cuda.get_device_name(), "sizes": results}, tables(results), arguments.out)
+    device = torch.cuda.get_device_name()
+    results: dict[str, Any] = {}
+    for name in arguments.sizes:
+        with tempfile.TemporaryDirectory() as folder:
+            results[name] = measure(name, arguments.seconds, Path(folder))
+        # After each size, so that what is measured stays if the next one fails.
+        report({"device": device, "sizes": results}, [f"On one {device}.", *tables(results)], arguments.out)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,8 @@ class Gaussian(dist.Independent):
     """
 
     def __init__(self, loc: Tensor, scale: Tensor | float) -> None:
+        if not isinstance(scale, Tensor):  # made where loc is: a copy from the host would wait for the device
+            scale = torch.full((), float(scale), dtype=loc.dtype, device=loc.device)
         super().__init__(dist.Normal(loc, scale, validate_args=False), 1)
 
     def expand(self, batch_shape: Size, _instance: Any = None) -> "Gaussian":

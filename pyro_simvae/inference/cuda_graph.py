@@ -1,11 +1,15 @@
 """A whole step on a GPU as one CUDA graph: the host launches it once, whatever the number of its operations."""
 
 import gc
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
+
+from pyro_simvae.errors import InputError, first_line
 
 Outputs = TypeVar("Outputs")
 WARM_UP = 3
@@ -23,6 +27,7 @@ class CUDAGraph(Generic[Outputs]):
 
     Raises:
         RuntimeError: at the third call, a function that waits for the GPU.
+        InputError: at the fourth, one that cannot be captured all the same.
 
     Source: https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs
     """
@@ -42,11 +47,8 @@ class CUDAGraph(Generic[Outputs]):
         if self.warm_up > 0:
             self.warm_up -= 1
             inputs = [tensor.to("cuda", non_blocking=True) for tensor in inputs]
-            torch.cuda.set_sync_debug_mode("default" if self.warm_up else "error")
-            try:
+            with nullcontext() if self.warm_up else _no_waiting():
                 return self._on_another_stream(inputs)
-            finally:
-                torch.cuda.set_sync_debug_mode("default")
         if self.graph is None:
             self._capture(inputs)
         for kept, given in zip(self.inputs, inputs, strict=True):
@@ -58,15 +60,35 @@ class CUDAGraph(Generic[Outputs]):
         """As torch asks of calls before a capture."""
         current = torch.cuda.current_stream()
         self.stream.wait_stream(current)
-        with torch.cuda.stream(self.stream):
-            outputs = self.function(*inputs)
-        current.wait_stream(self.stream)
-        return outputs
+        try:
+            with torch.cuda.stream(self.stream):
+                return self.function(*inputs)
+        finally:
+            current.wait_stream(self.stream)
 
     def _capture(self, inputs: Sequence[Tensor]) -> None:
         self.inputs = [torch.empty_like(tensor, device="cuda") for tensor in inputs]
-        self.graph = torch.cuda.CUDAGraph()
+        graph = torch.cuda.CUDAGraph()
         gc.collect()  # a graph that is collected during the capture would break it
-        # Threads that read data ahead may go on meanwhile.
-        with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
-            self.outputs = self.function(*self.inputs)
+        try:
+            # Threads that read data ahead may go on meanwhile.
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+                self.outputs = self.function(*self.inputs)
+        except RuntimeError as error:  # after which the generator and the stream are of no more use
+            raise InputError(
+                f"this program cannot be captured as a CUDA graph ({first_line(error)}): use --hardware.engine eager"
+            ) from error
+        self.graph = graph
+
+
+@contextmanager
+def _no_waiting() -> Iterator[None]:
+    """Inside, what waits for the GPU is a RuntimeError."""
+    before = torch.cuda.get_sync_debug_mode()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that the mode is a prototype
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            yield
+        finally:
+            torch.cuda.set_sync_debug_mode(before)
