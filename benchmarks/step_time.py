@@ -26,6 +26,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -109,25 +110,35 @@ def ours(size: Size, engine: Engine = "graph") -> Step:
     return step
 
 
-def by_hand(size: Size, compiled: bool = False) -> Step:
-    """The collapsed objective, as one would write it without Pyro."""
-    encoder, decoder = size.networks()
-    parameters = [*encoder.parameters(), *decoder.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=LEARNING_RATE, weight_decay=0.0, fused=True)
-    num_views, variance = size.num_views, STYLE**2
-    total = variance + num_views
-    constant = size.latent_dim * ((num_views - 1) * math.log(variance) + math.log(total)) / 2
+def collapsed(
+    encoder: nn.Module, decoder: nn.Module, autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
+) -> Callable[[Tensor], Tensor]:
+    """The collapsed objective of views `(N, J, *event)`, nats a group, as one would write it without Pyro."""
 
     def objective(x: Tensor) -> Tensor:
-        loc, scale = encoder(x)
-        noise = torch.randn_like(loc)
-        z = loc + scale * noise
-        reconstruction = F.binary_cross_entropy_with_logits(decoder(z), x, reduction="sum")
+        with autocast():
+            loc, scale = encoder(x)  # float32, as the encoder gives them
+            noise = torch.randn_like(loc)
+            z = loc + scale * noise
+            logits = decoder(z).float()
+        num_views, variance = x.shape[1], STYLE**2
+        total = variance + num_views
+        constant = z.shape[-1] * ((num_views - 1) * math.log(variance) + math.log(total)) / 2
+        reconstruction = F.binary_cross_entropy_with_logits(logits, x, reduction="sum")
         log_q = -(0.5 * noise.square() + scale.log()).sum()
         mean = z.mean(1, keepdim=True)
         nats = (z - mean).square().sum() / (2 * variance) + mean.square().sum() * (num_views / (2 * total))
         return (reconstruction + log_q + nats) / len(x) + constant
 
+    return objective
+
+
+def by_hand(size: Size, compiled: bool = False) -> Step:
+    """The step without Pyro."""
+    encoder, decoder = size.networks()
+    parameters = [*encoder.parameters(), *decoder.parameters()]
+    optimizer = torch.optim.AdamW(parameters, lr=LEARNING_RATE, weight_decay=0.0, fused=True)
+    objective = collapsed(encoder, decoder)
     loss_of = torch.compile(objective) if compiled else objective
 
     def step(x: Tensor) -> float:

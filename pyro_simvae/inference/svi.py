@@ -94,19 +94,19 @@ class SVI:
                 if tensor.dim() == 4:
                     tensor.data = tensor.data.to(memory_format=torch.channels_last)
         if self.processes.size > 1:
-            self.joint, self.module = join(elbo, fabric)
             if engine in ("graph", "compile"):
                 raise InputError(
                     f"--hardware.engine {engine} captures the steps of one process, and these are "
                     f"{self.processes.size}: use --hardware.engine auto"
                 )
             engine = "eager"  # DDP sends gradients while the backward pass of a program goes on
+            self.joint, self.module = join(elbo, fabric)
         self.update = Step(self.module, elbo, self.views, training, fabric, engine, self._check_finite)
         self.steps_per_epoch = len(train) // training.num_groups
         self.epoch = 0
         self.step = 0  # within the epoch
         self.sums: dict[tuple[str, ...], Tensor] = {}  # of the epoch's terms, by the names of those in one step
-        self.losses = torch.zeros(self.steps_per_epoch, device=fabric.device)  # of the epoch's steps, nats a group
+        self.losses = torch.zeros(self.steps_per_epoch, device=fabric.device)  # of the epoch's steps on a GPU
         self.rows: list[Row] = []
         self.best = -math.inf
         self.stale_epochs = 0
@@ -191,7 +191,8 @@ class SVI:
         named = _named(ledger, num_groups)
         values = torch.stack(list(named.values())) / num_groups
         names = tuple(named)
-        self.losses[self.step] = values[0]
+        if self.fabric.device.type == "cuda":
+            self.losses[self.step] = values[0]
         self.sums[names] = self.sums[names] + values if names in self.sums else values
 
     def _observed(self, split: Split, index: Tensor) -> dict[str, Tensor]:
@@ -290,7 +291,7 @@ class SVI:
         """
         if self.joint is None:
             loss = ledger.objective.item()
-        elif self.fabric.device.type == "cpu" or self.step % HEARD == 0:
+        elif self.fabric.device.type != "cuda" or self.step % HEARD == 0:
             loss = self.joint.hear()
         else:
             return self.joint.overhear()
@@ -301,7 +302,7 @@ class SVI:
 
     def _check_losses(self) -> None:
         """The same for the epoch's steps so far, for a GPU, which nothing may wait for in between."""
-        if self.fabric.device.type == "cpu":
+        if self.fabric.device.type != "cuda":
             return
         bad = self.processes.collect([int(step) for step in self.losses.isfinite().logical_not().nonzero()])
         if not any(bad):

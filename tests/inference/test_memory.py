@@ -62,8 +62,6 @@ def test_memory_of_a_step_is_what_it_takes():
             held += event.nbytes()
             most = max(most, held)
     assert captured.peak_bytes == pytest.approx(most, rel=0.02)
-    parts = captured.peak_bytes + 4 * x.numel() * 4 + 2 * sum(p.numel() * 4 for p in elbo.parameters())
-    assert memory.step_bytes(elbo, {"x": x}) == parts
 
 
 def test_want_of_memory_is_explained():
