@@ -24,6 +24,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 
 from pyro_simvae.errors import InputError
 from pyro_simvae.inference.elbo import Ledger, LedgerELBO
+from pyro_simvae.inference.gather import world_size
 from pyro_simvae.inference.simplify import keep_large_outputs, simplified, storages
 from pyro_simvae.modalities import Modalities
 
@@ -33,6 +34,8 @@ Inputs = dict[str, Tensor]
 
 class Captured:
     """The ledger of a pair and the gradient of -objective / N, as a graph of tensor operations.
+
+    Of several processes that share a batch, N is the groups of all.
 
     Args:
         elbo: the pair; its mode, training or not, is kept.
@@ -71,7 +74,8 @@ class Captured:
             if replaced := [name for name in own if bound[name] is not own[name]]:
                 raise InputError(f"it gives {replaced[0]} a new tensor at each step: write into the old one with copy_")
             leaves = [own[name] for name in trained]
-            gradients = torch.autograd.grad(ledger.objective / -len(x), leaves, allow_unused=True)
+            loss = ledger.objective / -(len(x) * world_size())
+            gradients = torch.autograd.grad(loss, leaves, allow_unused=True)
             self.terms, self.limit = list(ledger.terms), list(ledger.limit)
             return [
                 *_own_memory(gradients, leaves, tensors),

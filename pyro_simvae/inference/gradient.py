@@ -2,18 +2,20 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pyro_simvae.errors import InputError, first_line
 from pyro_simvae.inference import rng
 from pyro_simvae.inference.capture import Captured, Inputs, inputs_of, same_layout, signature
 from pyro_simvae.inference.elbo import Ledger, LedgerELBO
+from pyro_simvae.inference.gather import of_all, world_size
 from pyro_simvae.inference.settings import Engine
 from pyro_simvae.modalities import Modalities
 
+T = TypeVar("T")
 UNRELATED = 982_451_653
 """A seed that nobody else takes."""
 
@@ -21,13 +23,16 @@ UNRELATED = 982_451_653
 class Gradient:
     """The gradient of -objective / N, left in `.grad` of a pair's parameters.
 
+    Of several processes that share a batch, N is the groups of all, and each has the gradient of its own part. They
+    replay or run the program all alike, since what they send one another must come in the same order.
+
     A program whose operations do not depend on numbers is captured at the first batch and replayed for all batches of
     the same shapes: the same operations on the same random numbers, to the bit (with "compile" to rounding). Other
     programs, and other batches, run as they are. What a program does in Python besides (prints, hooks, counters) is not
     repeated.
 
     Args:
-        elbo: the `LedgerELBO` of the pair; for engine "eager", also what wraps it for several processes.
+        elbo: the pair.
         likelihood_weight: of log p(x|z) in the objective.
         engine: "eager" never captures; "auto" captures where it can; "graph" refuses what it cannot capture; "compile"
             is "graph" with the operations fused by torch's compiler.
@@ -40,7 +45,7 @@ class Gradient:
 
     def __init__(
         self,
-        elbo: nn.Module,
+        elbo: LedgerELBO,
         likelihood_weight: float,
         engine: Engine,
         autocast: Callable[[], AbstractContextManager[Any]],
@@ -69,7 +74,8 @@ class Gradient:
         """
         observed = observed or {}
         inputs = None if self.engine == "eager" or self.eager_because else inputs_of(x, observed)
-        if inputs is None:
+        # Whether modalities are missing, each process knows for its own groups only.
+        if inputs is None or (isinstance(x, Modalities) and world_size() > 1):
             return self.eager(x, kl_weight, observed)
         if isinstance(kl_weight, Tensor):
             inputs["kl_weight"] = kl_weight
@@ -83,7 +89,6 @@ class Gradient:
         """Raises InputError where the engine asks for a graph of a program that has none."""
         inputs = inputs_of(x, observed)
         if self.engine in ("graph", "compile") and inputs is not None:
-            assert isinstance(self.elbo, LedgerELBO)
             try:
                 Captured(self.elbo, inputs, self.likelihood_weight, autocast=self.autocast)
             except InputError as error:
@@ -98,7 +103,7 @@ class Gradient:
         """The ledger by running the program."""
         with self.autocast():
             ledger = self.elbo(x, self.likelihood_weight, kl_weight, **observed)
-        self.backward(ledger.objective / -len(x))
+        self.backward(ledger.objective / -(len(x) * world_size()))
         return ledger._replace(objective=ledger.objective.detach())
 
     def _first(
@@ -106,26 +111,17 @@ class Gradient:
     ) -> Ledger:
         """Captures the program, and keeps the graph if it does on this batch what the program does."""
         random = rng.get_state()
-        try:
-            assert isinstance(self.elbo, LedgerELBO)
-            weight = 1.0 if isinstance(kl_weight, Tensor) else kl_weight
-            with rng.isolated(UNRELATED):  # so that what the program draws outside of torch shows below
-                captured = Captured(self.elbo, inputs, self.likelihood_weight, weight, self.autocast)
-            if self.engine == "compile":
-                captured.compile()
-            elif captured.parameters[0].device.type == "cpu":
-                captured.keep_memory()
-            tensors = [*captured.parameters, *captured.state]
-            before = [tensor.detach().clone() for tensor in tensors]
+        tensors = [*self.elbo.parameters(), *self.elbo.buffers()]
+        before = [tensor.detach().clone() for tensor in tensors]
 
-            def as_before() -> None:
-                rng.set_state(random)
-                self.elbo.zero_grad()
-                with torch.no_grad():
-                    for tensor, value in zip(tensors, before, strict=True):
-                        tensor.copy_(value)
+        def as_before() -> None:
+            rng.set_state(random)
+            self.elbo.zero_grad()
+            with torch.no_grad():
+                for tensor, value in zip(tensors, before, strict=True):
+                    tensor.copy_(value)
 
-            as_before()
+        def compared() -> Ledger:
             expected = self.eager(x, kl_weight, observed)
             gradients = [parameter.grad for parameter in captured.parameters]
             as_before()
@@ -134,22 +130,36 @@ class Gradient:
             except torch.OutOfMemoryError:
                 raise
             except RuntimeError as error:
-                as_before()
                 raise InputError(f"its operations cannot be repeated ({first_line(error)})") from error
             if differing := self._differing(expected, found, gradients, captured.parameters):
-                as_before()
                 raise InputError(
                     f"{differing[0]} comes out otherwise when its operations are repeated: the program keeps or draws "
                     "something outside of tensors"
                 )
+            return found
+
+        try:
+            captured = _agreed(lambda: self._capture(kl_weight, inputs))
+            as_before()
+            found = _agreed(compared)
         except InputError as error:
+            as_before()
             if self.engine != "auto":
                 raise self._refusal(error) from error
             self.eager_because = str(error)
-            rng.set_state(random)
             return self.eager(x, kl_weight, observed)
         self.captured = captured
         return found
+
+    def _capture(self, kl_weight: float | Tensor, inputs: Inputs) -> Captured:
+        weight = 1.0 if isinstance(kl_weight, Tensor) else kl_weight
+        with rng.isolated(UNRELATED):  # so that what the program draws outside of torch shows when it is compared
+            captured = Captured(self.elbo, inputs, self.likelihood_weight, weight, self.autocast)
+        if self.engine == "compile":
+            captured.compile()
+        elif captured.parameters[0].device.type == "cpu":
+            captured.keep_memory()
+        return captured
 
     def _differing(
         self, expected: Ledger, found: Ledger, gradients: Sequence[Tensor | None], parameters: Sequence[Tensor]
@@ -173,3 +183,15 @@ class Gradient:
             if not same:
                 differing.append("a gradient")
         return differing
+
+
+def _agreed(work: Callable[[], T]) -> T:
+    """What `work` gives, unless it is an InputError in any process, which then is one in all."""
+    result, error = None, None
+    try:
+        result = work()
+    except InputError as caught:
+        error = caught
+    if errors := [each for each in of_all(error) if each is not None]:
+        raise error or errors[0]
+    return cast(T, result)

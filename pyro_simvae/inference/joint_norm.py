@@ -3,25 +3,25 @@
 from typing import Any
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from pyro_simvae.inference.gather import world_size
+from pyro_simvae.inference.gather import rows_of_all, total_of_all, world_size
 
 
-def join_batch_norm(module: nn.Module, device: torch.device) -> None:
+def join_batch_norm(module: nn.Module) -> None:
     """Puts joint batch norm in the place of each batch norm inside a module; weights and statistics stay the same."""
     for parent in list(module.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, _BatchNorm) and not isinstance(child, (JointBatchNorm, nn.SyncBatchNorm)):
-                setattr(parent, name, _joint(child, device))
+                setattr(parent, name, _joint(child))
 
 
 class JointBatchNorm(_BatchNorm):
     """Batch norm whose mean and variance in training are those of the joint batch; every process has as many rows.
 
-    It is `torch.nn.SyncBatchNorm` for processors, where torch has none.
+    It is `torch.nn.SyncBatchNorm`, but for processors too, and by operators that a traced graph can hold.
     """
 
     def _check_input_dim(self, input: Tensor) -> None:
@@ -49,8 +49,8 @@ class JointBatchNorm(_BatchNorm):
 class _Normalize(torch.autograd.Function):
     """(x - mean) / sqrt(variance + eps) × weight + bias, with the statistics' gradients to the rows of all processes.
 
-    Gradients of the processes' losses add up in the rows, as in `gather`, and those of the weights are averaged by
-    DDP: with x̂ the normalized x,  ∂x = weight / σ × (∂y - E[∂y] - x̂ E[∂y x̂]),  E over the joint batch.
+    Gradients of the processes' losses add up in the rows, as in `gather`, and those of the weights are averaged
+    over processes: with x̂ the normalized x,  ∂x = weight / σ × (∂y - E[∂y] - x̂ E[∂y x̂]),  E over the joint batch.
 
     Source: Ioffe and Szegedy 2015 (arXiv:1502.03167), section 3.
     """
@@ -72,8 +72,7 @@ class _Normalize(torch.autograd.Function):
         of_x, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
             gradient, x, ones, mean, variance, None, None, False, ctx.eps, wanted
         )
-        sums = torch.stack([of_weight, of_bias])
-        distributed.all_reduce(sums)
+        sums = total_of_all(torch.stack([of_weight, of_bias]))
         inverse = (variance + ctx.eps).rsqrt()
         along, constant = sums * (ones * inverse / (world_size() * x.numel() // x.shape[1]))
         slope = along * inverse
@@ -86,15 +85,12 @@ def _statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and variance of each channel over the joint batch, `(C,)`, from those of each process."""
     rows = x.to(torch.promote_types(x.dtype, torch.float32))
     own = torch.stack(torch.batch_norm_update_stats(rows, None, None, 0.0))  # several times as fast as torch.var_mean
-    of_all = own.new_empty(world_size() * 2, len(own[0]))
-    distributed.all_gather_into_tensor(of_all, own)
+    of_all = rows_of_all(own)
     means, variances = of_all[0::2], of_all[1::2]
     return means.mean(0), variances.mean(0) + means.var(0, correction=0)
 
 
-def _joint(norm: _BatchNorm, device: torch.device) -> nn.Module:
-    if device.type == "cuda":
-        return nn.SyncBatchNorm.convert_sync_batchnorm(norm)
+def _joint(norm: _BatchNorm) -> JointBatchNorm:
     joint = JointBatchNorm(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
     joint._parameters, joint._buffers = norm._parameters, norm._buffers
     return joint.train(norm.training)

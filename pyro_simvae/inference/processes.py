@@ -1,27 +1,27 @@
 """The processes that fit one run together, one a device: what each takes of a batch, and what all must know alike.
 
-A step's batch is the joint one. Each of W processes takes its slice, and DDP averages the gradients of the slices'
-mean losses, so that the step is that of one process with the whole batch. Every process holds the same weights, the
-same state of limits (they `gather` what they need) and the same position; the draws are its own.
+A step's batch is the joint one. Each of W processes takes its slice, and the gradients of their shares of the loss are
+added up, so that the step is that of one process with the whole batch. Every process holds the same weights, the same
+state of limits (they `gather` what they need) and the same position; the draws are its own.
 """
 
 import logging
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from subprocess import Popen, TimeoutExpired
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from lightning.fabric import Fabric
 from torch import Tensor, distributed, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from pyro_simvae.errors import InputError
-from pyro_simvae.inference.elbo import Ledger, LedgerELBO
+from pyro_simvae.inference.gather import of_all
 from pyro_simvae.inference.joint_norm import join_batch_norm
 
 T = TypeVar("T")
+LARGE = 2**16
+"""Numbers of a gradient from which it travels by itself; smaller ones travel together."""
 PATIENCE = 10.0
 """Seconds that other processes have to end by themselves once the first has failed."""
 
@@ -61,11 +61,7 @@ class Processes:
 
     def collect(self, value: T) -> list[T]:
         """Every process's value, in the order of ranks."""
-        if self.size == 1:
-            return [value]
-        values: list[Any] = [None] * self.size
-        distributed.all_gather_object(values, value)
-        return values
+        return of_all(value)
 
     def first(self, value: T) -> T:
         """The first process's value."""
@@ -105,61 +101,75 @@ class Processes:
             raise SystemExit(0)
 
 
-class Joint(nn.Module):
-    """The pair as DDP wraps it, with a parameter whose gradient brings what each process has to say to all.
+class Joint:
+    """The gradient of the joint loss, and with it what each process has to say to all.
 
-    The gradient of `news` is (loss, 1 where the process wants to stop), and DDP averages it with the others: no
+    What is said is (its share of the loss, 1 where it wants to stop). It travels with the small gradients, so that no
     message of its own is needed for all to know of a loss that is not finite, or of Ctrl-C, at the same step.
 
     Args:
-        elbo: the pair.
+        parameters: those that are trained, in the same order in every process.
     """
 
-    def __init__(self, elbo: LedgerELBO) -> None:
-        super().__init__()
-        self.elbo = elbo
-        self.news = nn.Parameter(torch.zeros(2))
-        self.unused = nn.Parameter(torch.zeros(()))  # DDP warns of a search for unused parameters that finds none
+    def __init__(self, parameters: Sequence[Tensor]) -> None:
+        self.parameters = parameters
         self.wants_to_stop: Callable[[], bool] = bool
         self.stop = False
 
-    def forward(self, x: Any, *weights: float, **observed: Tensor) -> Ledger:
-        """As the pair's, for this process's slice of the batch."""
-        ledger: Ledger = self.elbo(x, *weights, **observed)
-        said = torch.stack([ledger.objective.detach(), ledger.objective.new_full((), -len(x) * self.wants_to_stop())])
-        return ledger._replace(objective=ledger.objective + (self.news * said).sum())
+    @torch.no_grad()
+    def add_up(self, share: Tensor, alike: bool) -> None:
+        """Puts the sum over processes in the place of each gradient.
+
+        Args:
+            share: this process's of the joint loss, `()`.
+            alike: every process has gradients of the same parameters. Otherwise they find out; what none has a
+                gradient of, such as the decoder under a limit, is left without.
+        """
+        absent = [] if alike else [place for place, p in enumerate(self.parameters) if p.grad is None]
+        small = [torch.stack([share, share.new_full((), self.wants_to_stop())])]
+        if not alike:
+            small.append(share.new_tensor([p.grad is not None for p in self.parameters]))
+            for place in absent:
+                self.parameters[place].grad = torch.zeros_like(self.parameters[place])
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        large = [gradient for gradient in gradients if gradient.numel() >= LARGE]
+        sums = [distributed.all_reduce(_memory(gradient), async_op=True) for gradient in large]
+        small += [gradient for gradient in gradients if gradient.numel() < LARGE]
+        joined = torch.cat([each.reshape(-1) for each in small])
+        distributed.all_reduce(joined)
+        for each, total in zip(small, joined.split([each.numel() for each in small]), strict=True):
+            each.copy_(total.view_as(each))
+        for total in sums:
+            total.wait()
+        self.said = small[0]
+        if absent:
+            used = small[1].tolist()
+            for place in absent:
+                if not used[place]:
+                    self.parameters[place].grad = None
 
     def agreed(self, wants_to_stop: Callable[[], bool]) -> Callable[[], bool]:
         """Whether any process wanted to stop at the last step, given whether this one wants to."""
         self.wants_to_stop = wants_to_stop
         return lambda: self.stop
 
-    def overhear(self) -> None:
-        """After the backward pass, in place of `hear`: what was said is left for later."""
-        self.news.grad = None
-
     def hear(self) -> float:
-        """After the backward pass: the joint loss, nats a group."""
-        assert self.news.grad is not None
-        loss, stop = self.news.grad.tolist()
-        self.news.grad = None
+        """After `add_up`: the joint loss, nats a group."""
+        loss, stop = self.said.tolist()
         self.stop = stop != 0
         return loss
 
 
-def join(elbo: LedgerELBO, fabric: Fabric) -> tuple[Joint, DistributedDataParallel]:
-    """The pair for W processes: batch norm over the joint batch, and gradients averaged as they are computed.
+def join(module: nn.Module) -> None:
+    """Makes a module one of W: with the first process's weights and state, and batch norm over the joint batch."""
+    join_batch_norm(module)
+    for tensor in (*module.parameters(), *module.buffers()):
+        distributed.broadcast(_memory(tensor.detach()), 0)
 
-    Which parameters a step uses is found out at each: a limit leaves the decoder out. Buffers are not sent, for those
-    of limits are alike by construction, and a memory of the whole training set would be sent at every step.
-    """
-    join_batch_norm(elbo, fabric.device)
-    joint = Joint(elbo).to(fabric.device)
-    devices = None if fabric.device.type == "cpu" else [fabric.device]
-    options: Any = {"find_unused_parameters": True, "broadcast_buffers": False, "gradient_as_bucket_view": True}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # the new name of broadcast_buffers is not in older versions
-        return joint, DistributedDataParallel(joint, devices, **options)
+
+def _memory(tensor: Tensor) -> Tensor:
+    """A tensor's numbers in the order in which they lie in memory, `(n,)`, which is the same in every process."""
+    return tensor.as_strided((tensor.numel(),), (1,))
 
 
 @contextmanager

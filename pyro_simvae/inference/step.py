@@ -13,6 +13,7 @@ from pyro_simvae.inference import rng
 from pyro_simvae.inference.cuda_graph import CUDAGraph
 from pyro_simvae.inference.elbo import Ledger, LedgerELBO
 from pyro_simvae.inference.gradient import Gradient
+from pyro_simvae.inference.processes import Joint
 from pyro_simvae.inference.settings import Engine, Training
 
 
@@ -23,18 +24,19 @@ class Step:
     images are one tensor, the whole step is one CUDA graph.
 
     Args:
-        pair: what is run for the ledger: the pair, or what wraps it for several processes.
         elbo: the pair, whose parameters are moved.
         views: from images to views.
         training: settings.
         fabric: device and precision.
         engine: as in `Gradient`.
         check: looks at the ledger before the weights move; not called where one GPU works alone.
+
+    Attributes:
+        joint: what is common to several processes that share the batch; None where one works alone.
     """
 
     def __init__(
         self,
-        pair: nn.Module,
         elbo: LedgerELBO,
         views: Views,
         training: Training,
@@ -46,8 +48,9 @@ class Step:
         self.training = training
         self.fabric = fabric
         self.on_gpu = fabric.device.type == "cuda"
-        self.check = None if self.on_gpu and pair is elbo else check
         self.parameters = [p for p in elbo.parameters() if p.requires_grad]
+        self.joint = Joint(self.parameters) if fabric.world_size > 1 else None
+        self.check = None if self.on_gpu and self.joint is None else check
         # On a GPU these are tensors, which a graph reads anew at each replay.
         self.learning_rate = torch.tensor(training.learning_rate, device=fabric.device)
         self.kl_weight = torch.tensor(training.kl_weight, device=fabric.device)
@@ -60,9 +63,10 @@ class Step:
             capturable=self.on_gpu,
         )
         self.gradient = Gradient(
-            pair, training.likelihood_weight, engine, fabric.autocast, lambda loss: fabric.backward(loss)
+            elbo, training.likelihood_weight, engine, fabric.autocast, lambda loss: fabric.backward(loss)
         )
-        self.replay = CUDAGraph(self._from_tensors) if self.on_gpu and engine != "eager" else None
+        one_graph = self.on_gpu and engine != "eager" and self.joint is None
+        self.replay = CUDAGraph(self._from_tensors) if one_graph else None
         self.waits: str | None = None
 
     def __call__(self, images: Any, observed: Mapping[str, Tensor], learning_rate: float, kl_weight: float) -> Ledger:
@@ -137,6 +141,9 @@ class Step:
         """The part of the step that follows the views, `(N, J, *event)` or modalities."""
         kl_weight = self.kl_weight if self.training.kl_warmup > 0 else self.training.kl_weight
         ledger = self.gradient(x, kl_weight, observed)
+        if self.joint is not None:
+            share = ledger.objective / -(len(x) * self.fabric.world_size)
+            self.joint.add_up(share, alike=self.gradient.captured is not None)
         if self.check is not None:
             self.check(ledger)
         if self.training.gradient_clip is not None:

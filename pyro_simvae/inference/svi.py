@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import pyro
 import torch
 from lightning.fabric import Fabric
-from torch import Tensor, nn
+from torch import Tensor
 
 from pyro_simvae.data import Split, Views
 from pyro_simvae.data.splits import index_batches
@@ -22,7 +22,7 @@ from pyro_simvae.inference import rng
 from pyro_simvae.inference.elbo import Ledger, LedgerELBO, sum_of_terms
 from pyro_simvae.inference.files import CHECKPOINT_FORMAT, load_checkpoint, save_checkpoint, write_csv
 from pyro_simvae.inference.memory import check_memory, explained
-from pyro_simvae.inference.processes import Joint, Processes, join
+from pyro_simvae.inference.processes import Processes, join
 from pyro_simvae.inference.progress import Progress
 from pyro_simvae.inference.settings import Engine, Training
 from pyro_simvae.inference.step import Step
@@ -87,21 +87,14 @@ class SVI:
         self.seed = seed
         self.train, self.valid = train.to(fabric.device), valid.to(fabric.device)
         self.views = views.to(fabric.device)
-        self.joint: Joint | None = None
-        self.module: nn.Module = elbo.to(fabric.device)
+        elbo.to(fabric.device)
         if fabric.device.type == "cuda":
             for tensor in (*elbo.parameters(), *elbo.buffers()):
                 if tensor.dim() == 4:
                     tensor.data = tensor.data.to(memory_format=torch.channels_last)
         if self.processes.size > 1:
-            if engine in ("graph", "compile"):
-                raise InputError(
-                    f"--hardware.engine {engine} captures the steps of one process, and these are "
-                    f"{self.processes.size}: use --hardware.engine auto"
-                )
-            engine = "eager"  # DDP sends gradients while the backward pass of a program goes on
-            self.joint, self.module = join(elbo, fabric)
-        self.update = Step(self.module, elbo, self.views, training, fabric, engine, self._check_finite)
+            join(elbo)
+        self.update = Step(elbo, self.views, training, fabric, engine, self._check_finite)
         self.steps_per_epoch = len(train) // training.num_groups
         self.epoch = 0
         self.step = 0  # within the epoch
@@ -142,8 +135,8 @@ class SVI:
             KeyboardInterrupt: after Ctrl-C, once the step is finished and its checkpoint written.
         """
         with _stop_on_interrupt() as interrupted, explained(self.training.num_groups):
-            if self.joint is not None:
-                interrupted = self.joint.agreed(interrupted)
+            if self.update.joint is not None:
+                interrupted = self.update.joint.agreed(interrupted)
             while self.epoch < self.training.epochs and not self._out_of_patience():
                 self._epoch(progress, interrupted)
 
@@ -154,7 +147,7 @@ class SVI:
         batch_size, size = self.training.num_groups, self.num_groups
         order = order[self.step * batch_size : self.steps_per_epoch * batch_size]
         order = self.processes.own(order, batch_size)
-        self.module.train()
+        self.elbo.train()
         # Pyro's checks ran on the first batch (`check_pair`); here they would only cost time.
         with pyro.validation_enabled(False):
             batches = self.train.batches(order, size, self.training.num_views)
@@ -255,7 +248,7 @@ class SVI:
         order = self.processes.own(torch.arange(count), size)
         size //= self.processes.size
         totals: dict[str, Tensor] = {}
-        self.module.eval()
+        self.elbo.eval()
         with rng.isolated(self.processes.seed(seed)), torch.no_grad():
             batches = split.batches(order, size, self.training.num_views)
             for index, batch in zip(index_batches(order, size), batches, strict=True):
@@ -263,7 +256,7 @@ class SVI:
                 ledger = self._ledger(x, self.training.kl_weight, self._observed(split, index))
                 for name, value in _named(ledger, len(x)).items():
                     totals[name] = totals[name] + value.double() if name in totals else value.double()
-        self.module.train()
+        self.elbo.train()
         sums = self.processes.sum(dict(zip(totals, torch.stack([*totals.values()]).tolist(), strict=True)))
         if not math.isfinite(sums["objective"]):
             self._refuse([name for name, value in sums.items() if not math.isfinite(value)])
@@ -289,12 +282,10 @@ class SVI:
 
         Several GPUs are asked every `HEARD` steps only.
         """
-        if self.joint is None:
-            loss = ledger.objective.item()
-        elif self.fabric.device.type != "cuda" or self.step % HEARD == 0:
-            loss = self.joint.hear()
-        else:
-            return self.joint.overhear()
+        joint = self.update.joint
+        if joint is not None and self.fabric.device.type == "cuda" and self.step % HEARD:
+            return
+        loss = ledger.objective.item() if joint is None else joint.hear()
         if math.isfinite(loss):
             return
         bad = [name for name, value in ledger.terms.items() if not value.isfinite()]
