@@ -60,7 +60,7 @@ class Latents(ABC):
     def jacobian(self, z: Tensor) -> Tensor:
         """Log of what a density of representations z `(..., J, D)` has over one of the story's latents; `()`."""
         num_views, dim = z.shape[-2:]
-        return (num_views - self.flat) * dim * torch.as_tensor(self.unit, dtype=z.dtype, device=z.device).log()
+        return (num_views - self.flat) * dim * (self.unit * z.new_ones(())).log()
 
     def leave_one_out(self, z: Tensor) -> Tensor:
         """log p(z_j | all other views of the group) for z `(N, J, D)`: `(N, J)`."""
@@ -81,7 +81,7 @@ class Latents(ABC):
 
     def given_content(self, z: Tensor, content: Tensor) -> Tensor:
         """log p(z | c) in nats for representations z and c `(..., D)`, which broadcast: `(...)`."""
-        jacobian = z.shape[-1] * torch.as_tensor(self.unit, dtype=z.dtype, device=z.device).log()
+        jacobian = z.shape[-1] * (self.unit * z.new_ones(())).log()
         return self.story_given_content(self.unit * z, self.unit * content) + jacobian
 
     def content_kernel(self, z: Tensor, content: Tensor) -> Tensor:

@@ -66,7 +66,7 @@ def test_mixed_precision_of_a_convolutional_network(tmp_path, engine):
 
 
 def test_what_cannot_be_captured_runs_eagerly(tmp_path):
-    svi = loop(tmp_path, "auto", limit="wmse")
+    svi = loop(tmp_path, "auto", limit="deepcluster")
     assert losses(svi).isfinite().all()
     assert "depends on numbers" in svi.update.gradient.eager_because
 
