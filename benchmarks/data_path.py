@@ -22,7 +22,6 @@ import kornia.augmentation as kornia
 import numpy as np
 import pyro
 import torch
-from lightning.fabric import Fabric
 from measure import Times, figure, ratio, report, spread, table, take_turns
 from PIL import Image
 from torch import Tensor, nn
@@ -34,7 +33,8 @@ from pyro_simvae.data import Augmentation, Views, preset
 from pyro_simvae.data.memory import MemorySplit
 from pyro_simvae.guides import MeanField
 from pyro_simvae.inference.elbo import LedgerELBO
-from pyro_simvae.inference.settings import Training
+from pyro_simvae.inference.hardware import fabric_of
+from pyro_simvae.inference.settings import Hardware, Training
 from pyro_simvae.inference.svi import SVI
 from pyro_simvae.likelihoods import Bernoulli
 from pyro_simvae.models import SimVAE
@@ -170,7 +170,7 @@ def training_share(name: str, images: Tensor, steps: int) -> dict[str, float]:
     model = SimVAE(Bernoulli(network.decoder(event, dim)), dim, style_scale=0.39)
     elbo = LedgerELBO(model, MeanField(model, network.encoder(event, dim)))
     views, split = Views(preset(name), event), MemorySplit(images[:groups], None)
-    fabric = Fabric(accelerator="cpu", devices=1)
+    fabric = fabric_of(Hardware("cpu"))
     step = SVI(elbo, split, split, views, Training(num_groups=groups), fabric, Path()).update.on_views
     batch = images[:groups].unsqueeze(1)
     x, _ = views(batch, J)

@@ -6,7 +6,7 @@
                      images a step, so that a step encodes and decodes as many; to 64, its own default; and to 128
                      without augmentation
     simclr           the same encoder under the SimCLR limit, 64 groups a step, and lightly's NTXentLoss
-    simclr_resnet18  the same with ResNet-18 on CIFAR-10
+    simclr_resnet18  the same with ResNet-18 on CIFAR-10; ours also in mixed precision (bf16)
 
 The figure is views a second: images that went forwards and backwards through the networks, J an image for ours and
 lightly, one an image for pythae. A round is an epoch of each over the same images.
@@ -27,11 +27,10 @@ import time
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from lightning.fabric import Fabric
 from measure import figure, ratio, report, spread, table, take_turns
 from rich.console import Console
 from rivals import MNIST_PAPER, TWO_CIFAR10, TWO_MNIST_PAPER, Epoch, lightly_simclr, pythae_vae
@@ -42,8 +41,9 @@ from pyro_simvae.data import Views, preset
 from pyro_simvae.data.memory import MemorySplit
 from pyro_simvae.guides import MeanField
 from pyro_simvae.inference.elbo import LedgerELBO
+from pyro_simvae.inference.hardware import fabric_of
 from pyro_simvae.inference.progress import Progress
-from pyro_simvae.inference.settings import Training
+from pyro_simvae.inference.settings import Hardware, Training
 from pyro_simvae.inference.svi import SVI
 from pyro_simvae.likelihoods import Bernoulli
 from pyro_simvae.limits import simclr
@@ -62,6 +62,7 @@ class Case:
         views: preset of ours.
         num_images: an epoch's.
         rounds: epochs of each.
+        mixed: whether ours is measured in mixed precision too.
     """
 
     data: str
@@ -70,6 +71,7 @@ class Case:
     latent_dim: int
     num_images: int
     rounds: int
+    mixed: bool = False
 
     def networks(self, event_shape: torch.Size) -> tuple[Encoder, Decoder]:
         torch.manual_seed(0)
@@ -80,7 +82,7 @@ class Case:
 CASES = {
     "vae": Case("mnist", "mnist_paper", MLP(), 10, num_images=12_800, rounds=4),
     "simclr": Case("mnist", "mnist_paper", MLP(), 10, num_images=12_800, rounds=4),
-    "simclr_resnet18": Case("cifar10", "cifar10", ResNet18(), 64, num_images=512, rounds=3),
+    "simclr_resnet18": Case("cifar10", "cifar10", ResNet18(), 64, num_images=2048, rounds=3, mixed=True),
 }
 
 PYTHAE = [
@@ -102,7 +104,9 @@ def read(data: str, count: int, root: str, cifar10: str | None) -> Tensor:
     return torch.stack([torch.from_numpy(np.array(images[i][0])).permute(2, 0, 1) for i in chosen])
 
 
-def ours(case: Case, train: Tensor, valid: Tensor, folder: Path, limited: bool) -> Epoch:
+def ours(
+    case: Case, train: Tensor, valid: Tensor, folder: Path, limited: bool, precision: Literal["32", "bf16-mixed"] = "32"
+) -> Epoch:
     """An epoch of `pyro-simvae fit`, under the SimCLR limit or not."""
     encoder, decoder = case.networks(train.shape[1:])
     model: Any = SimVAE(Bernoulli(decoder), case.latent_dim, content_scale=float("inf") if limited else 1.0)
@@ -113,7 +117,7 @@ def ours(case: Case, train: Tensor, valid: Tensor, folder: Path, limited: bool) 
     splits = MemorySplit(train), MemorySplit(valid)
     views = Views(preset(case.views), tuple(train.shape[1:]))
     training = Training(num_groups=GROUPS, num_views=VIEWS, learning_rate=LEARNING_RATE)
-    svi = SVI(LedgerELBO(model, guide), *splits, views, training, Fabric(accelerator="cpu", devices=1), folder)
+    svi = SVI(LedgerELBO(model, guide), *splits, views, training, fabric_of(Hardware("cpu", precision)), folder)
     progress = Progress(Console(file=io.StringIO()), 1)
 
     def epoch() -> float:
@@ -138,6 +142,9 @@ def measure(case: Case, name: str, root: str, cifar10: str | None, folder: Path)
         transform = TWO_CIFAR10 if case.data == "cifar10" else TWO_MNIST_PAPER
         epochs["lightly"] = lightly_simclr(encoder, train, GROUPS, LEARNING_RATE, TEMPERATURE, transform)
         views["lightly"] = VIEWS * count
+        if case.mixed:
+            epochs["ours, bf16"] = ours(case, train, valid, folder / f"{name}_bf16", limited, "bf16-mixed")
+            views["ours, bf16"] = VIEWS * count
     else:
         for label, batch_size, transform in PYTHAE:
             networks = case.networks(train.shape[1:])
@@ -151,7 +158,11 @@ def measure(case: Case, name: str, root: str, cifar10: str | None, folder: Path)
         "rounds": case.rounds,
         "epoch_seconds": {label: spread(values) for label, values in times.items()},
         "views_per_second": {label: spread([1 / t for t in values]) for label, values in each.items()},
-        "ratios": {label: ratio(each, label, "ours") for label in each if label != "ours"},
+        "ratios": {
+            rival: {own: ratio(each, rival, own) for own in each if own.startswith("ours")}
+            for rival in each
+            if not rival.startswith("ours")
+        },
     }
 
 
@@ -161,7 +172,7 @@ def rows(name: str, result: dict[str, Any]) -> list[list[str]]:
             f"{name}: {label}",
             figure(result["epoch_seconds"][label]),
             figure(result["views_per_second"][label], 0),
-            figure(result["ratios"][label]) if label != "ours" else "",
+            "; ".join(f"{own} {figure(by)}" for own, by in result["ratios"].get(label, {}).items()),
         ]
         for label in result["epoch_seconds"]
     ]
@@ -182,7 +193,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         run = partial(measure, root=arguments.root, cifar10=arguments.cifar10, folder=Path(folder))
         results = {name: run(replace(CASES[name], **changes), name) for name in arguments.only}
-    header = ["", "epoch, s", "views a second", "ours is faster by"]
+    header = ["", "epoch, s", "views a second", "as many times as fast"]
     lines = [row for name, result in results.items() for row in rows(name, result)]
     report({"cases": results}, [table(header, lines)], arguments.out, ["pythae", "lightly", "torchvision"])
 

@@ -4,8 +4,7 @@
 
 Both take the same joint batches through the whole step of `pyro-simvae fit`, views included: the paper's MLP on MNIST
 (784-2000-500-500-2D and mirrored, D = 10), and ResNet-18 with its mirror on random images of CIFAR-10's shape (D = 64).
-The single process replays its captured step, the two run the program under DDP. They take turns in blocks of steps, so
-that noise of the machine meets both; figures are medians over blocks. Where
+They take turns in blocks of steps, so that noise of the machine meets both; figures are medians over blocks. Where
 others use the machine too, the gain in processor time (of one process over one of two) says more than that in time. The
 all-reduce alone is that of a flat tensor of the gradients' size. `benchmarks/communication.py` reads the JSON.
 """
@@ -33,8 +32,9 @@ from pyro_simvae.data.memory import MemorySplit
 from pyro_simvae.guides import MeanField
 from pyro_simvae.inference.elbo import LedgerELBO
 from pyro_simvae.inference.gather import alone
+from pyro_simvae.inference.hardware import fabric_of
 from pyro_simvae.inference.processes import launched
-from pyro_simvae.inference.settings import Training
+from pyro_simvae.inference.settings import Hardware, Training
 from pyro_simvae.inference.svi import SVI
 from pyro_simvae.likelihoods import Bernoulli, Normal
 from pyro_simvae.models import SimVAE
@@ -89,7 +89,7 @@ def measure(case: str, root: str, blocks: int, fabric: Fabric) -> dict[str, Any]
     split, views = training_set(case, root)
     _, num_groups, count = CASES[case]
     joint = loop(case, split, views, fabric)
-    single = loop(case, split, views, Fabric(accelerator="cpu", devices=1))
+    single = loop(case, split, views, fabric_of(Hardware("cpu")))
     gradients = torch.zeros(sum(p.numel() for p in joint.elbo.parameters() if p.requires_grad))
     times: dict[str, list[tuple[float, float]]] = {"one": [], "two": [], "all_reduce": []}
     for block in range(blocks + 1):
@@ -123,7 +123,7 @@ def measure(case: str, root: str, blocks: int, fabric: Fabric) -> dict[str, Any]
 def work(arguments: argparse.Namespace) -> None:
     """One process of two."""
     torch.set_num_threads(1)
-    fabric = Fabric(accelerator="cpu", devices=2, strategy="ddp")
+    fabric = fabric_of(Hardware("cpu", devices=2))
     with launched(fabric) as processes:
         cases = {case: measure(case, arguments.root, arguments.blocks, fabric) for case in arguments.cases}
         if processes.rank:

@@ -24,12 +24,12 @@ from typing import Any
 
 import numpy as np
 import pyro
-from lightning.fabric import Fabric
 from measure import figure, peak_memory_now, report, spread, table, take_turns
 from rich.console import Console
 from step_time import SIZES, Size, ours
 
 from pyro_simvae import experiment
+from pyro_simvae.inference.hardware import fabric_of
 from pyro_simvae.inference.progress import Progress
 from pyro_simvae.inference.settings import Hardware, Training
 from pyro_simvae.inference.svi import SVI
@@ -62,7 +62,7 @@ def data_cell(path: str, started: float) -> dict[str, Any]:
     folder = Path(path).parent / "run"
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     train, valid, _ = parts.splits
-    svi = SVI(parts.pair, train, valid, parts.views, training, Fabric(accelerator="cpu", devices=1), folder)
+    svi = SVI(parts.pair, train, valid, parts.views, training, fabric_of(Hardware("cpu")), folder)
     svi.check()
     begin = time.time()
     svi.run(Progress(Console(file=io.StringIO()), 1))

@@ -34,7 +34,6 @@ from typing import Any
 
 import pyro
 import torch
-from lightning.fabric import Fabric
 from measure import figure, peak_memory, peak_memory_now, ratio, report, spread, table, take_turns
 from pyro.infer import ELBO, JitTrace_ELBO, Trace_ELBO
 from torch import Tensor, nn
@@ -44,7 +43,8 @@ from pyro_simvae.data import Views, preset
 from pyro_simvae.data.memory import MemorySplit
 from pyro_simvae.guides import MeanField
 from pyro_simvae.inference.elbo import LedgerELBO
-from pyro_simvae.inference.settings import Engine, Training
+from pyro_simvae.inference.hardware import fabric_of
+from pyro_simvae.inference.settings import Engine, Hardware, Training
 from pyro_simvae.inference.svi import SVI
 from pyro_simvae.likelihoods import Bernoulli
 from pyro_simvae.models import SimVAE
@@ -98,7 +98,7 @@ def ours(size: Size, engine: Engine = "graph") -> Step:
     split = MemorySplit(torch.zeros(size.num_groups, *size.event_shape, dtype=torch.uint8), None)
     views = Views(preset("none"), size.event_shape)
     training = Training(num_groups=size.num_groups, num_views=size.num_views, learning_rate=LEARNING_RATE)
-    fabric = Fabric(accelerator="cpu", devices=1)
+    fabric = fabric_of(Hardware("cpu"))
     svi = SVI(LedgerELBO(*size.pair()), split, split, views, training, fabric, Path(), engine=engine)
 
     def step(x: Tensor) -> float:

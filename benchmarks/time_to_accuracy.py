@@ -28,7 +28,6 @@ from typing import Any, NamedTuple
 
 import torch
 import yaml
-from lightning.fabric import Fabric
 from measure import figure, report, spread, table
 from rich.console import Console
 
@@ -38,6 +37,7 @@ from pyro_simvae.evaluation.encoders import LatentLoc
 from pyro_simvae.evaluation.features import Features, Labels, Prepared
 from pyro_simvae.evaluation.representations import represent
 from pyro_simvae.inference.elbo import Ledger
+from pyro_simvae.inference.hardware import fabric_of
 from pyro_simvae.inference.progress import Progress
 from pyro_simvae.inference.settings import Hardware, Training
 from pyro_simvae.inference.svi import SVI
@@ -96,7 +96,7 @@ class Route(Progress):
         fixed = {"guide": "mean_field", "hardware": Hardware(accelerator="cpu"), "seed": seed}
         parts = experiment.build(experiment.Config(**{**options, **changes, **fixed, "training": training}))
         (folder / "checkpoints").mkdir(parents=True)
-        fabric = Fabric(accelerator="cpu", devices=1)
+        fabric = fabric_of(Hardware("cpu"))
         train, valid, test = parts.splits
         self.svi = SVI(parts.pair, train, valid, parts.views, training, fabric, folder, seed)
         self.encoder, self.plain = LatentLoc(parts.guide), parts.views.plain

@@ -25,7 +25,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from pyro_simvae.errors import InputError
 from pyro_simvae.inference.elbo import Ledger, LedgerELBO
 from pyro_simvae.inference.gather import world_size
-from pyro_simvae.inference.simplify import keep_large_outputs, simplified, storages
+from pyro_simvae.inference.simplify import simplified, storages
 from pyro_simvae.modalities import Modalities
 
 Inputs = dict[str, Tensor]
@@ -97,11 +97,6 @@ class Captured:
             raise InputError(f"it depends on numbers {position.described(error)}") from error
         self.graph = simplified(traced)
         self.run: Callable[..., Sequence[Tensor | None]] = self.graph.forward
-
-    def keep_memory(self) -> None:
-        """Has gradients written over those of the last step, on a processor."""
-        keep_large_outputs(self.graph, self.parameters)
-        self.run = self.graph.forward
 
     def compile(self) -> None:
         """Has torch's compiler fuse the graph's operations; random numbers stay those of eager steps."""

@@ -157,8 +157,6 @@ class Gradient:
             captured = Captured(self.elbo, inputs, self.likelihood_weight, weight, self.autocast)
         if self.engine == "compile":
             captured.compile()
-        elif captured.parameters[0].device.type == "cpu":
-            captured.keep_memory()
         return captured
 
     def _differing(

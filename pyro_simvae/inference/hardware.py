@@ -1,5 +1,6 @@
 """The devices that a command runs on, as Lightning's Fabric."""
 
+import ctypes
 import os
 import sys
 from pathlib import Path
@@ -15,11 +16,15 @@ from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvir
 from pyro_simvae.errors import InputError, first_line
 from pyro_simvae.inference.settings import Hardware
 
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+"""Of malloc.h."""
 TORCHRUN = "torchrun --nnodes {nodes} --nproc_per_node {devices} --rdzv_backend c10d --rdzv_endpoint HOST:29500"
 
 
 def fabric_of(hardware: Hardware, folder: Path | None = None) -> Fabric:
     """The devices with their precision, and a log in `folder`/tensorboard where a folder is given.
+
+    What a device needs for the whole process is set too: TensorFloat-32 on a GPU; that freed memory is kept on a CPU.
 
     Raises:
         InputError: an accelerator that is not here, or more devices than are here; several processes that nothing
@@ -52,7 +57,22 @@ def fabric_of(hardware: Hardware, folder: Path | None = None) -> Fabric:
         )
     if fabric.device.type == "cuda":
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = hardware.precision == "tf32"
+    else:
+        _keep_freed_memory()
     return fabric
+
+
+def _keep_freed_memory() -> None:
+    """Has GNU's C library keep the memory that tensors free for the next ones, instead of giving it back to the system.
+
+    Else each tensor of more than 32 MiB is new memory every time, whose pages are brought in one by one: a sixth of
+    ResNet-18's step.
+
+    Source: https://www.gnu.org/software/libc/manual/html_node/Malloc-Tunable-Parameters.html
+    """
+    if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):
+        mallopt(M_MMAP_MAX, 0)
+        mallopt(M_TRIM_THRESHOLD, -1)
 
 
 def _check_started(hardware: Hardware) -> None:

@@ -74,8 +74,8 @@ class Hardware:
         accelerator: "auto" takes a GPU where there is one.
         precision: "32", "tf32" (float32 with TensorFloat-32 matrix products) or "bf16-mixed".
         engine: "eager" runs the program at each step. "graph" captures its tensor operations once and replays them,
-            on a GPU as a CUDA graph; "compile" also has torch's compiler fuse them. "auto" is "graph" where one
-            device works alone and the program can be captured; several devices refuse "graph" and "compile".
+            on one GPU as a CUDA graph; "compile" also has torch's compiler fuse them. "auto" is "graph" where the
+            program can be captured.
         devices: of each machine, one process each; "auto" takes all its GPUs. `fit --devices` for short.
         num_nodes: machines; above 1 started by torchrun or srun. `fit --num_nodes` for short.
     """

@@ -3,7 +3,6 @@
 On small networks each operation costs its call, whatever its size. All that is done here is exact to the bit.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,8 +13,6 @@ from torch.utils._pytree import tree_leaves
 
 aten = torch.ops.aten
 
-LARGE_OUTPUT = 2**18
-"""Bytes from which an output is kept."""
 LARGEST_CONSTANT = 2**20
 """Most bytes of a constant that is kept between steps."""
 
@@ -43,27 +40,6 @@ def simplified(traced: fx.GraphModule) -> fx.GraphModule:
     _call_directly(graph)
     graph.set_codegen(fx.graph.CodeGen())
     return fx.GraphModule(traced, graph)
-
-
-def keep_large_outputs(graph: fx.GraphModule, like: Sequence[Tensor]) -> None:
-    """Has matrix products that are outputs written into the same memory at each call.
-
-    A processor's memory that is given back to the system and asked for again costs a fault a page: for the gradients
-    of a few million weights as much as a third of a step.
-
-    Args:
-        graph: simplified; its first outputs are meant.
-        like: tensors of these outputs' shapes.
-    """
-    output = next(node for node in graph.graph.nodes if node.op == "output")
-    for place, (node, tensor) in enumerate(zip(output.args[0], like, strict=False)):
-        if node is None or node.target is not torch.mm or tensor.numel() * tensor.element_size() < LARGE_OUTPUT:
-            continue
-        graph.register_buffer(f"_output{place}", torch.empty_like(tensor))
-        with graph.graph.inserting_before(node):
-            kept = graph.graph.get_attr(f"_output{place}")
-        node.kwargs = {**node.kwargs, "out": kept}
-    graph.recompile()
 
 
 def storages(node: fx.Node) -> dict[StorageWeakRef, int]:

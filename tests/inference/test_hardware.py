@@ -1,6 +1,8 @@
 """Which devices a command gets, and why it may get none."""
 
 import os
+import platform
+import subprocess
 import sys
 
 import pytest
@@ -21,6 +23,30 @@ def started_by_hand(monkeypatch):
 def test_one_device_by_default():
     fabric = fabric_of(Hardware(accelerator="cpu"))
     assert (fabric.world_size, fabric.device.type) == (1, "cpu")
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs GNU's C library")
+def test_freed_memory_is_kept():
+    """A tensor of 64 MiB, 16,384 pages, made and freed again and again, in a process of its own."""
+    program = """
+import resource, sys, torch
+from pyro_simvae.inference.hardware import fabric_of
+from pyro_simvae.inference.settings import Hardware
+
+def pages():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(4):
+        torch.ones(2**24)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+first = pages()
+fabric_of(Hardware("cpu"))
+pages()
+print(first, pages())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    before, after = map(int, done.stdout.split())
+    assert after < before / 10
 
 
 def test_one_device_of_a_run_on_many():
