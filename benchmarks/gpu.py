@@ -116,7 +116,7 @@ SIZES = {
 
 def ours(size: Size, fabric: Fabric, images: Tensor, folder: Path, engine: Engine) -> Block:
     svi = size.loop(fabric, images, engine, folder / engine)
-    svi.module.train()
+    svi.elbo.train()
     batch = images[: size.num_groups, None]
 
     def block(steps: int) -> None:
@@ -288,7 +288,7 @@ def busy_of(size: Size, fabric: Fabric, images: Tensor, folder: Path) -> dict[st
     The profiler stretches the gaps between short kernels, so that the share is a lower bound.
     """
     svi = size.loop(fabric, images, "auto", folder / "busy")
-    svi.module.train()
+    svi.elbo.train()
     order = torch.randperm(len(images))[: 110 * size.num_groups]
     batches = svi.train.batches(order, size.num_groups, VIEWS)
     steps = 0

@@ -31,8 +31,8 @@ def seconds(work: Work) -> float:
 def take_turns(
     works: Mapping[str, Work], rounds: int, warm_up: int = 0, clock: Callable[[Work], float] = seconds
 ) -> Times:
-    """Seconds of each work in each round. The one that goes first moves on by one each round, and every other round
-    goes backwards: what follows another finds its caches.
+    """Seconds of each work in each round. The one that goes first moves on by one every second round, and every other
+    round goes backwards: what follows another finds its caches.
 
     Args:
         works: what is measured, by name.

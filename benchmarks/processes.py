@@ -89,7 +89,7 @@ def measure(case: str, root: str, blocks: int, fabric: Fabric) -> dict[str, Any]
     split, views = training_set(case, root)
     _, num_groups, count = CASES[case]
     joint = loop(case, split, views, fabric)
-    single = loop(case, split, views, fabric_of(Hardware("cpu")))
+    single = loop(case, split, views, Fabric(accelerator="cpu", devices=1))
     gradients = torch.zeros(sum(p.numel() for p in joint.elbo.parameters() if p.requires_grad))
     times: dict[str, list[tuple[float, float]]] = {"one": [], "two": [], "all_reduce": []}
     for block in range(blocks + 1):

@@ -4,7 +4,7 @@
 
 Wall time is measured without a profiler, turn by turn. Under torch.profiler each operator's own time is known: matrix
 products, elementwise operators and reductions, the optimizer, the autograd engine; what they leave of the profiled step
-is Python: the program, Pyro's handlers, torch's modules and distributions. These shares are given in milliseconds of
+is Python: of ours the replayed graph's own lines, by hand torch's modules. These shares are given in milliseconds of
 the unprofiled step, and so is the gap between the two. cProfile tells whose functions the Python of our step is.
 Both profilers slow small pieces down most, so that the shares of Python and of small operators are upper bounds.
 """

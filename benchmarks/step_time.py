@@ -236,6 +236,7 @@ def main() -> None:
     parser.add_argument("--only", choices=STEPS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     pyro.enable_validation(False)  # as `fit` does after the first batch
+    fabric_of(Hardware("cpu"))  # so that all steps keep freed memory, not ours only
     warnings.filterwarnings("ignore", "`torch.jit.trace` is deprecated")
     if arguments.only:
         size = SIZES[arguments.sizes[0]]
