@@ -20,8 +20,8 @@ _ALONE: ContextVar[bool] = ContextVar("alone", default=False)
 def gather(z: Tensor) -> Tensor:
     """Rows of all processes in the order of their ranks, with gradients to each: `(N, ...)` to `(W N, ...)`.
 
-    Gradients of the processes' losses add up in the rows' owners; where those of weights are then averaged over
-    processes, the outcome is that of one process with the joined batch.
+    Gradients of the processes' losses add up in the rows' owners. With the mean of the losses as the joint one, the
+    outcome is that of one process with the joined batch.
     """
     return z if world_size() == 1 else _Gather.apply(z)
 

@@ -1,6 +1,5 @@
 """The devices that a command runs on, as Lightning's Fabric."""
 
-import ctypes
 import os
 import sys
 from pathlib import Path
@@ -14,10 +13,9 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
 from pyro_simvae.errors import InputError, first_line
+from pyro_simvae.inference import heap
 from pyro_simvae.inference.settings import Hardware
 
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
-"""Of malloc.h."""
 TORCHRUN = "torchrun --nnodes {nodes} --nproc_per_node {devices} --rdzv_backend c10d --rdzv_endpoint HOST:29500"
 
 
@@ -58,21 +56,8 @@ def fabric_of(hardware: Hardware, folder: Path | None = None) -> Fabric:
     if fabric.device.type == "cuda":
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = hardware.precision == "tf32"
     else:
-        _keep_freed_memory()
+        heap.keep_freed()
     return fabric
-
-
-def _keep_freed_memory() -> None:
-    """Has GNU's C library keep the memory that tensors free for the next ones, instead of giving it back to the system.
-
-    Else each tensor of more than 32 MiB is new memory every time, whose pages are brought in one by one: a sixth of
-    ResNet-18's step.
-
-    Source: https://www.gnu.org/software/libc/manual/html_node/Malloc-Tunable-Parameters.html
-    """
-    if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):
-        mallopt(M_MMAP_MAX, 0)
-        mallopt(M_TRIM_THRESHOLD, -1)
 
 
 def _check_started(hardware: Hardware) -> None:

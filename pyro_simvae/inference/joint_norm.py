@@ -49,8 +49,8 @@ class JointBatchNorm(_BatchNorm):
 class _Normalize(torch.autograd.Function):
     """(x - mean) / sqrt(variance + eps) × weight + bias, with the statistics' gradients to the rows of all processes.
 
-    Gradients of the processes' losses add up in the rows, as in `gather`, and those of the weights are averaged
-    over processes: with x̂ the normalized x,  ∂x = weight / σ × (∂y - E[∂y] - x̂ E[∂y x̂]),  E over the joint batch.
+    Gradients of the processes' losses add up in the rows, as in `gather`, and those of the weights afterwards: with
+    x̂ the normalized x,  ∂x = weight / σ × (∂y - E[∂y] - x̂ E[∂y x̂]),  E over the joint batch.
 
     Source: Ioffe and Szegedy 2015 (arXiv:1502.03167), section 3.
     """

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pyro_simvae.errors import InputError
+from pyro_simvae.inference import heap
 from pyro_simvae.inference.capture import Captured
 from pyro_simvae.inference.elbo import LedgerELBO
 
@@ -99,6 +100,7 @@ def free_bytes(device: torch.device) -> int:
         return torch.cuda.mem_get_info(device)[0] + cached
     import psutil
 
+    heap.give_back()  # what was freed and kept counts as taken otherwise
     free = psutil.virtual_memory().available
     group = Path("/sys/fs/cgroup")  # a container's or a job's own limit, where there is one
     try:

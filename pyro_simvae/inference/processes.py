@@ -164,7 +164,9 @@ def join(module: nn.Module) -> None:
     """Makes a module one of W: with the first process's weights and state, and batch norm over the joint batch."""
     join_batch_norm(module)
     for tensor in (*module.parameters(), *module.buffers()):
-        distributed.broadcast(_memory(tensor.detach()), 0)
+        value = tensor.detach().clone(memory_format=torch.contiguous_format)
+        distributed.broadcast(value, 0)
+        tensor.detach().copy_(value)
 
 
 def _memory(tensor: Tensor) -> Tensor:

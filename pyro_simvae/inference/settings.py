@@ -72,7 +72,7 @@ class Hardware:
 
     Args:
         accelerator: "auto" takes a GPU where there is one.
-        precision: "32", "tf32" (float32 with TensorFloat-32 matrix products) or "bf16-mixed".
+        precision: "32", "tf32" (TensorFloat-32 matrix products on a GPU; elsewhere as "32") or "bf16-mixed".
         engine: "eager" runs the program at each step. "graph" captures its tensor operations once and replays them,
             on one GPU as a CUDA graph; "compile" also has torch's compiler fuse them. "auto" is "graph" where the
             program can be captured.
