@@ -28,6 +28,7 @@ import torch
 
 from pyro_simvae.data import Views, preset
 from pyro_simvae.data.shards import Shards
+from pyro_simvae.inference import heap
 
 SHAPE, SHARD, GROUPS, VIEWS, BOUND = (3, 32, 32), 10_000, 256, 2, 2.0
 PHASES = {"first use": "cold", "from the cache": "warm", "decoded every epoch": "no"}
@@ -111,6 +112,7 @@ def main() -> None:
     parser.add_argument("--walk", nargs=2, metavar=("PATTERN", "CACHE"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.walk:
+        heap.keep_freed()  # as `fit` does
         print(json.dumps(walk(*arguments.walk, arguments.workers)))
         return
 

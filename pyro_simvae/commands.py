@@ -190,7 +190,8 @@ def sample(run: str, num_groups: int = 8, num_views: int = 8, seed: int = 0, out
     Raises:
         InputError: flat content, which is improper; no such run; `out` exists.
     """
-    from pyro_simvae.inspection.gallery import decoder_is_trained, draw_prior, prior_figure
+    from pyro_simvae.figures.gallery import prior_figure
+    from pyro_simvae.inspection.generated import decoder_is_trained, draw_prior
 
     folder, console = Path(run), Console(soft_wrap=True)
     path = Path(out) if out else folder / "samples" / f"seed-{seed}-{num_groups}x{num_views}.npz"
@@ -237,8 +238,8 @@ def limits(names: Sequence[str] = (), figure: str | None = None) -> dict[str, Cl
         console.print(terminal_table(chosen), width=None if console.is_terminal else 120)
         return {name: limit.claim for name, limit in chosen.items()}
 
-    from pyro_simvae.inspection.canvas import save
-    from pyro_simvae.inspection.induced import batch, induced, limit_panel, story_panel
+    from pyro_simvae.figures.canvas import save
+    from pyro_simvae.figures.induced import batch, induced, limit_panel, story_panel
 
     path = Path(figure)
     if path.suffix != ".png":
@@ -303,8 +304,8 @@ def _finish(experiment: exp.Experiment, folder: Path, rows: list[dict[str, float
     """The best epoch's weights on their own, and the pictures."""
     from safetensors.torch import save_file
 
+    from pyro_simvae.figures.gallery import fit_figures
     from pyro_simvae.inference.files import atomic
-    from pyro_simvae.inspection.gallery import fit_figures
 
     path = folder / "checkpoints" / "best.ckpt"
     state = load_checkpoint(path)

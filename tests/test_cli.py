@@ -18,9 +18,9 @@ from webdataset import TarWriter
 from pyro_simvae import cli
 from pyro_simvae.data import holding
 from pyro_simvae.errors import InputError
+from pyro_simvae.figures import induced
 from pyro_simvae.inference import files, memory
 from pyro_simvae.inference.settings import Hardware
-from pyro_simvae.inspection import induced
 from pyro_simvae.limits import LIMITS
 
 SMALL = ["--network", "mlp", "--network.hidden", "[8]", "--latent_dim", "3"]

@@ -91,7 +91,7 @@ def run(task: Task) -> Record:
             record |= {"evaluation": cost, **task.scores}
             _write(folder, record)
         if task.pictures and not (folder / "figures" / "thumbnails.png").is_file():
-            from pyro_simvae.inspection.thumbnails import draw_run
+            from pyro_simvae.figures.thumbnails import draw_run
 
             draw_run(folder)
         return record
@@ -168,7 +168,7 @@ def _import_late() -> None:
     """What fits import when they need it: the first one of a process should not be charged for it."""
     import sklearn.linear_model  # noqa: F401
 
-    import pyro_simvae.inspection.gallery  # noqa: F401
+    import pyro_simvae.figures.gallery  # noqa: F401
 
 
 # -- cost -------------------------------------------------------------------------------------------------------

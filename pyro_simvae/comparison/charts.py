@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from pyro_simvae.errors import InputError
-from pyro_simvae.inspection.canvas import BLUE, FAINT, INK, ORANGE, PALETTE, QUIET, blank, tidy
-from pyro_simvae.inspection.curves import curve, limits
+from pyro_simvae.figures.canvas import BLUE, FAINT, INK, ORANGE, PALETTE, QUIET, blank, tidy
+from pyro_simvae.figures.curves import curve, limits
 
 MARKERS = "osD^vP*X"
 COLUMNS = 4

@@ -23,7 +23,7 @@ from pyro_simvae.evaluation.bound import (
 from pyro_simvae.evaluation.representations import Plain, evaluating
 from pyro_simvae.inference import rng
 from pyro_simvae.inference.elbo import LedgerELBO
-from pyro_simvae.inspection.gallery import decoder_is_trained, draw_prior
+from pyro_simvae.inspection.generated import decoder_is_trained, draw_prior
 from pyro_simvae.limits.own_densities import own_densities
 
 MOST_IMAGES = 10_000

@@ -15,7 +15,7 @@ from pyro_simvae.evaluation.bound import MOST_VALUES
 from pyro_simvae.evaluation.representations import evaluating
 from pyro_simvae.inference import rng
 from pyro_simvae.inference.elbo import LedgerELBO
-from pyro_simvae.inspection.gallery import decoder_is_trained
+from pyro_simvae.inspection.generated import decoder_is_trained
 from pyro_simvae.inspection.importance import LogJoint, draw_latents
 from pyro_simvae.limits.own_densities import own_densities
 from pyro_simvae.local_params import local_params

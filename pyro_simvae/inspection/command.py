@@ -67,10 +67,10 @@ def inspect(
     Raises:
         InputError: no such run or images; images of another shape; `out` is already used.
     """
+    from pyro_simvae.figures.posterior import draw_inspection
     from pyro_simvae.fitted import open_run
     from pyro_simvae.inspection.diagnosis import diagnose, summary_of
     from pyro_simvae.inspection.groups import chosen
-    from pyro_simvae.inspection.posterior_figures import draw_inspection
     from pyro_simvae.inspection.store import read
     from pyro_simvae.inspection.summary import print_summary
 

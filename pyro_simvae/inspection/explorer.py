@@ -11,7 +11,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pyro_simvae.errors import InputError
-from pyro_simvae.inspection.canvas import BLUE, GREEN, INK, ORANGE, PALETTE, PURPLE, QUIET
+from pyro_simvae.figures.canvas import BLUE, GREEN, INK, ORANGE, PALETTE, PURPLE, QUIET
 
 ASSETS = Path(__file__).parent / "explorer_assets"
 

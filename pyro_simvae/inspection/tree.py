@@ -13,7 +13,7 @@ from pyro_simvae.evaluation.representations import evaluating
 from pyro_simvae.inference.elbo import LedgerELBO
 from pyro_simvae.inspection.discrete import WithDiscrete, enumerated_sites
 from pyro_simvae.inspection.from_pyro import from_pyro
-from pyro_simvae.inspection.gallery import decoder_is_trained
+from pyro_simvae.inspection.generated import decoder_is_trained
 from pyro_simvae.limits.own_densities import own_densities
 from pyro_simvae.local_params import local_params
 from pyro_simvae.modalities import Modalities, present

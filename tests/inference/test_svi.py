@@ -16,11 +16,11 @@ from pyro_simvae import experiment
 from pyro_simvae.data import Views, preset
 from pyro_simvae.data.memory import MemorySplit
 from pyro_simvae.errors import InputError
+from pyro_simvae.figures import gallery
 from pyro_simvae.guides import MeanField
 from pyro_simvae.inference import rng, svi
 from pyro_simvae.inference.elbo import LedgerELBO
 from pyro_simvae.inference.settings import Training
-from pyro_simvae.inspection import gallery
 from pyro_simvae.likelihoods import Normal
 from pyro_simvae.models import SimVAE
 from pyro_simvae.networks import MLP

@@ -67,7 +67,7 @@ def test_figures_and_diagnoses_are_of_the_views_of_the_tree(run, monkeypatch):
         return []
 
     monkeypatch.setattr("pyro_simvae.inspection.command.AT_ONCE", 3)
-    monkeypatch.setattr("pyro_simvae.inspection.posterior_figures.draw_inspection", record)
+    monkeypatch.setattr("pyro_simvae.figures.posterior.draw_inspection", record)
     for store in ("netcdf", "zarr"):
         commands.inspect(str(run), num_images=6, num_draws=25, store=store)
         few, of_tree = seen["views"]

@@ -5,65 +5,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from pyro import poutine
-from torch import Tensor, nn
+from torch import Tensor
 
 from pyro_simvae.conjugate import is_flat
 from pyro_simvae.data import Splits, Views
 from pyro_simvae.evaluation.encoders import LatentLoc, OneModality
-from pyro_simvae.evaluation.representations import evaluating, represent
+from pyro_simvae.evaluation.representations import represent
+from pyro_simvae.figures import overview
 from pyro_simvae.inference import rng
 from pyro_simvae.inference.elbo import LedgerELBO
 from pyro_simvae.inference.svi import first_views
-from pyro_simvae.inspection import figures
-from pyro_simvae.local_params import local_params
-from pyro_simvae.modalities import Modalities
-from pyro_simvae.sites import is_view
-
-Arrays = dict[str, np.ndarray]
-
-
-def draw_prior(model: nn.Module, num_groups: int, num_views: int) -> Arrays:
-    """One draw from the story's prior.
-
-    Returns:
-        "x" `(N, J, *event)`, the mean of each view given its latent, and every latent site by name. Where modalities
-        have sites of their own, "x_NAME" `(N, 1, *event)` instead.
-
-    Raises:
-        InputError: flat content, which is improper.
-    """
-    with local_params(model), torch.no_grad(), evaluating(model):
-        trace = poutine.trace(model).get_trace(num_groups=num_groups, num_views=num_views)
-    sites: dict[str, Any] = {name: site for name, site in trace.nodes.items() if site["type"] == "sample"}
-    plates = {frame.name for site in sites.values() for frame in site["cond_indep_stack"]}
-    draws = {
-        name: site["fn"].mean if is_view(name) else site["value"] for name, site in sites.items() if name not in plates
-    }
-    return {name: value.cpu().numpy() for name, value in draws.items()}
-
-
-def reconstruct(pair: LedgerELBO, x: Tensor | Modalities, site: str = "x") -> np.ndarray:
-    """The mean of p(x | z) at one draw of z from the guide, `(N, J, *event)`; of a modality, `(N, 1, *event)`."""
-    with local_params(pair), torch.no_grad(), evaluating(pair):
-        guide_trace = poutine.trace(pair.guide).get_trace(x)
-        trace = poutine.trace(poutine.replay(pair.model, trace=guide_trace)).get_trace(x)
-        view: Any = trace.nodes[site]["fn"]
-        return view.mean.cpu().numpy()
-
-
-def decoder_is_trained(pair: LedgerELBO) -> bool:
-    """Whether the pair's objective holds the likelihood: a limit at t = 1 does not."""
-    limit = getattr(pair.model, "limit", None)
-    return limit is None or limit.t < 1
+from pyro_simvae.inspection.generated import decoder_is_trained, draw_prior, reconstruct
 
 
 def prior_figure(draws: Mapping[str, np.ndarray], path: Path) -> None:
     """A row a group, its views beside each other. Nothing where views are not images, or of several kinds."""
     if "x" in draws and draws["x"].ndim == 5:
         title = "Views drawn from one content (a row each)" if "content" in draws else "Samples from the prior"
-        figures.save(figures.image_grid(draws["x"], title), path)
+        overview.save(overview.image_grid(draws["x"], title), path)
 
 
 def fit_figures(
@@ -82,7 +41,7 @@ def fit_figures(
     left_out = []
     story = getattr(pair.model, "story", pair.model)
     if rows:
-        figures.save(figures.ledger(rows), folder / "ledger.png")
+        overview.save(overview.ledger(rows), folder / "ledger.png")
     if isinstance(splits.valid.event_shape, Mapping):
         return _paired_figures(pair, splits, views, classes, folder)
     with rng.isolated(0):
@@ -90,23 +49,25 @@ def fit_figures(
             left_out.append("reconstructions and samples: a limit leaves the decoder untrained")
         elif len(splits.valid.event_shape) == 3:
             x = first_views(splits.valid, views, 10, 2).to(next(pair.parameters()).device)
-            figures.save(figures.reconstructions(x.cpu().numpy(), reconstruct(pair, x)), folder / "reconstructions.png")
+            overview.save(
+                overview.reconstructions(x.cpu().numpy(), reconstruct(pair, x)), folder / "reconstructions.png"
+            )
             if is_flat(getattr(story, "content_scale", 1.0)):
                 left_out.append("prior samples: flat content is improper, there is nothing to draw")
             else:
                 draws = draw_prior(story, 64, 1)
                 grid = draws["x"].reshape(8, 8, *splits.valid.event_shape)
-                figures.save(figures.image_grid(grid, "Samples from the prior"), folder / "prior.png")
+                overview.save(overview.image_grid(grid, "Samples from the prior"), folder / "prior.png")
                 if "content" in draws:
                     prior_figure(draw_prior(story, 8, 8), folder / "one_content.png")
         else:
             left_out.append("reconstructions and samples: the views are vectors, not images")
     z = represent(LatentLoc(pair.guide), splits.valid, views.plain)
     labels = None if splits.valid.labels is None else splits.valid.labels.numpy()
-    figures.save(figures.latent_scatter(z, labels, classes), folder / "latents.png")
+    overview.save(overview.latent_scatter(z, labels, classes), folder / "latents.png")
     style = getattr(story, "style_scale", None)
     if isinstance(style, Tensor) and style.numel() > 1:
-        figures.save(figures.style_scales(style.detach().cpu().numpy()), folder / "style_scales.png")
+        overview.save(overview.style_scales(style.detach().cpu().numpy()), folder / "style_scales.png")
     return left_out
 
 
@@ -125,7 +86,7 @@ def _paired_figures(
         split = valid.modality(name)
         z = represent(LatentLoc(OneModality(pair.guide, name, shapes)), split, drawing.views[name].plain)
         labels = None if split.labels is None else split.labels.numpy()
-        figures.save(figures.latent_scatter(z, labels, classes), folder / f"latents_{name}.png")
+        overview.save(overview.latent_scatter(z, labels, classes), folder / f"latents_{name}.png")
         if len(shape) != 3:
             left_out.append(f"reconstructions of {name}: not images")
             continue
@@ -135,5 +96,5 @@ def _paired_figures(
         with rng.isolated(0):
             mean = reconstruct(pair, x, f"x_{name}")
         images = x.views[name].unsqueeze(1).cpu().numpy()
-        figures.save(figures.reconstructions(images, mean), folder / f"reconstructions_{name}.png")
+        overview.save(overview.reconstructions(images, mean), folder / f"reconstructions_{name}.png")
     return left_out

@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from pyro_simvae.errors import InputError
-from pyro_simvae.inspection.canvas import INK, blank, column_gap, mosaic, tidy
-from pyro_simvae.inspection.panels import title_width
+from pyro_simvae.figures.canvas import INK, blank, column_gap, mosaic, tidy
+from pyro_simvae.figures.panels import title_width
 
 Frames = Mapping[tuple[int, int], tuple[str, str]]
 """(row, column) to the colour and the line style of the frame around it."""

@@ -1,6 +1,6 @@
 import pytest
 
-from pyro_simvae.inspection.panels import headline, panels, view_look
+from pyro_simvae.figures.panels import headline, panels, view_look
 
 
 @pytest.mark.parametrize(("count", "rows", "columns"), [(1, 1, 1), (3, 1, 3), (7, 3, 3)])

@@ -6,8 +6,8 @@ from matplotlib.figure import Figure
 from scipy.stats import gaussian_kde
 
 from pyro_simvae.errors import InputError
-from pyro_simvae.inspection.canvas import INK, QUIET, tidy
-from pyro_simvae.inspection.panels import headline, panels, view_look
+from pyro_simvae.figures.canvas import INK, QUIET, tidy
+from pyro_simvae.figures.panels import headline, panels, view_look
 
 POINTS = 200
 """At which a density is drawn."""

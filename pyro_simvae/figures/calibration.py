@@ -5,9 +5,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import stats
 
+from pyro_simvae.figures.canvas import BLUE, ORANGE, QUIET, blank, tidy
+from pyro_simvae.figures.panels import headline, panels, view_look
 from pyro_simvae.inspection.calibration import MOST_BINS, Calibration, covered_by
-from pyro_simvae.inspection.canvas import BLUE, ORANGE, QUIET, blank, tidy
-from pyro_simvae.inspection.panels import headline, panels, view_look
 
 BAND = 0.95
 """Probability that all bins of all dimensions of a site lie within the band, at least."""

@@ -7,9 +7,9 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from pyro_simvae.errors import InputError
-from pyro_simvae.inspection.canvas import BLUE, ORANGE
+from pyro_simvae.figures.canvas import BLUE, ORANGE
+from pyro_simvae.figures.grids import Frames, picture_grid
 from pyro_simvae.inspection.decoded import decode, draw_given_content, latent_mean
-from pyro_simvae.inspection.grids import Frames, picture_grid
 
 
 def style_of(model: nn.Module, z: np.ndarray, content: np.ndarray) -> np.ndarray:

@@ -5,16 +5,16 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from pyro_simvae.errors import InputError
-from pyro_simvae.inference import rng
-from pyro_simvae.inspection.canvas import BLUE, ORANGE
-from pyro_simvae.inspection.decoded import decode, latent_mean
-from pyro_simvae.inspection.styles import (
+from pyro_simvae.figures.canvas import BLUE, ORANGE
+from pyro_simvae.figures.styles import (
     content_swap,
     content_swap_figure,
     style_draws,
     style_draws_figure,
     style_of,
 )
+from pyro_simvae.inference import rng
+from pyro_simvae.inspection.decoded import decode, latent_mean
 from pyro_simvae.likelihoods import Normal
 from pyro_simvae.models import VAE, HeavyTails, PrivateStyle, SimVAE, Spherical
 from pyro_simvae.networks import MLP

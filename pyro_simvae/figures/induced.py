@@ -27,7 +27,7 @@ from torch.nn import functional as F
 from pyro_simvae import components
 from pyro_simvae.checks import positive
 from pyro_simvae.errors import InputError
-from pyro_simvae.inspection.canvas import INK, ORANGE, QUIET, blank
+from pyro_simvae.figures.canvas import INK, ORANGE, QUIET, blank
 from pyro_simvae.limits import LIMITS, Given, Limit
 from pyro_simvae.limits.latents import GaussianLatents
 

@@ -8,8 +8,8 @@ from torch.nn import functional as F
 
 from pyro_simvae import limits
 from pyro_simvae.errors import InputError
-from pyro_simvae.inspection import induced
-from pyro_simvae.inspection.canvas import save
+from pyro_simvae.figures import induced
+from pyro_simvae.figures.canvas import save
 from pyro_simvae.limits.covariance import gaussian_entropy
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from pyro_simvae.errors import InputError
-from pyro_simvae.inspection.planes import dimension_plane, principal_plane
+from pyro_simvae.figures.planes import dimension_plane, principal_plane
 
 
 @pytest.fixture

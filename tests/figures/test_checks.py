@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pyro_simvae.inspection.check_figures import check_histograms
+from pyro_simvae.figures.checks import check_histograms
 from pyro_simvae.inspection.predictive_checks import check
 
 

@@ -7,8 +7,8 @@ from matplotlib.colors import to_rgb
 from torch.distributions import Normal, kl_divergence
 
 from pyro_simvae.errors import InputError
-from pyro_simvae.inspection.canvas import INK
-from pyro_simvae.inspection.densities import informativeness, latent_densities
+from pyro_simvae.figures.canvas import INK
+from pyro_simvae.figures.densities import informativeness, latent_densities
 
 
 def standardised(shape, seed):

@@ -5,9 +5,9 @@ import pytest
 from matplotlib.colors import to_rgb
 from scipy.stats import binom
 
+from pyro_simvae.figures.calibration import coverage_curves, rank_histograms
+from pyro_simvae.figures.canvas import ORANGE
 from pyro_simvae.inspection.calibration import Calibration
-from pyro_simvae.inspection.calibration_figures import coverage_curves, rank_histograms
-from pyro_simvae.inspection.canvas import ORANGE
 
 N, L = 400, 99
 

@@ -3,8 +3,8 @@
 import xarray as xr
 from matplotlib.figure import Figure
 
-from pyro_simvae.inspection.canvas import ORANGE, tidy
-from pyro_simvae.inspection.panels import headline, panels
+from pyro_simvae.figures.canvas import ORANGE, tidy
+from pyro_simvae.figures.panels import headline, panels
 
 
 def check_histograms(checks: xr.Dataset) -> Figure:

@@ -7,9 +7,9 @@ from matplotlib.patches import Ellipse
 from scipy.stats import chi2
 
 from pyro_simvae.errors import InputError
-from pyro_simvae.inspection.canvas import BLUE, INK, ORANGE
-from pyro_simvae.inspection.ellipses import moments_of_draws, moments_of_normal, posterior_ellipses
-from pyro_simvae.inspection.planes import Plane, dimension_plane, principal_plane
+from pyro_simvae.figures.canvas import BLUE, INK, ORANGE
+from pyro_simvae.figures.ellipses import moments_of_draws, moments_of_normal, posterior_ellipses
+from pyro_simvae.figures.planes import Plane, dimension_plane, principal_plane
 
 G, J, D = 2, 3, 4
 

@@ -3,7 +3,7 @@
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pyro_simvae.inspection.canvas import BLUE, GREEN, INK, ORANGE, PURPLE, blank
+from pyro_simvae.figures.canvas import BLUE, GREEN, INK, ORANGE, PURPLE, blank
 
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE)
 LINES = ("solid", "dashed", "dotted")

@@ -8,7 +8,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import LogLocator, StrMethodFormatter
 
 from pyro_simvae.errors import InputError
-from pyro_simvae.inspection.canvas import (
+from pyro_simvae.figures.canvas import (
     BLUE,
     FAINT,
     INK,
@@ -20,8 +20,8 @@ from pyro_simvae.inspection.canvas import (
     save,
     tidy,
 )
-from pyro_simvae.inspection.curves import ledger
-from pyro_simvae.inspection.planes import principal_plane
+from pyro_simvae.figures.curves import ledger
+from pyro_simvae.figures.planes import principal_plane
 
 __all__ = ["image_grid", "latent_scatter", "ledger", "reconstructions", "save", "style_scales"]
 

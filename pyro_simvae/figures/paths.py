@@ -7,9 +7,9 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from pyro_simvae.errors import InputError
-from pyro_simvae.inspection.canvas import BLUE, ORANGE
+from pyro_simvae.figures.canvas import BLUE, ORANGE
+from pyro_simvae.figures.grids import picture_grid
 from pyro_simvae.inspection.decoded import decode, latent_mean
-from pyro_simvae.inspection.grids import picture_grid
 
 
 def principal_directions(values: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:

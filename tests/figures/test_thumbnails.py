@@ -7,10 +7,10 @@ from matplotlib.colors import to_rgb
 from matplotlib.offsetbox import AnnotationBbox
 
 from pyro_simvae.errors import InputError
-from pyro_simvae.inspection import thumbnails
-from pyro_simvae.inspection.canvas import QUIET
-from pyro_simvae.inspection.planes import principal_plane
-from pyro_simvae.inspection.thumbnails import draw_run, latent_thumbnails
+from pyro_simvae.figures import thumbnails
+from pyro_simvae.figures.canvas import QUIET
+from pyro_simvae.figures.planes import principal_plane
+from pyro_simvae.figures.thumbnails import draw_run, latent_thumbnails
 
 
 def images(index):

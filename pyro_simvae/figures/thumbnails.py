@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
 from pyro_simvae.errors import InputError
-from pyro_simvae.inspection.canvas import BLUE, PALETTE, QUIET, blank, save, tidy
-from pyro_simvae.inspection.planes import principal_plane
+from pyro_simvae.figures.canvas import BLUE, PALETTE, QUIET, blank, save, tidy
+from pyro_simvae.figures.planes import principal_plane
 
 SIDE = 6.0
 """Width and height of the figure in inches."""

@@ -4,9 +4,7 @@ import numpy as np
 import pytest
 
 from pyro_simvae.errors import InputError
-from pyro_simvae.inference import rng
-from pyro_simvae.inspection.decoded import decode
-from pyro_simvae.inspection.paths import (
+from pyro_simvae.figures.paths import (
     along,
     content_traversal,
     interpolation,
@@ -15,6 +13,8 @@ from pyro_simvae.inspection.paths import (
     principal_directions,
     traversal_figure,
 )
+from pyro_simvae.inference import rng
+from pyro_simvae.inspection.decoded import decode
 from pyro_simvae.likelihoods import Normal
 from pyro_simvae.models import VAE, LinearGaussian, PrivateStyle, Spherical
 from pyro_simvae.networks import MLP, Linear

@@ -11,17 +11,13 @@ import xarray as xr
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from pyro_simvae.fitted import Run
-from pyro_simvae.inspection.calibration_figures import coverage_curves, rank_histograms
-from pyro_simvae.inspection.canvas import save
-from pyro_simvae.inspection.check_figures import check_histograms
-from pyro_simvae.inspection.decoded import latent_mean
-from pyro_simvae.inspection.densities import latent_densities
-from pyro_simvae.inspection.diagnosis import Diagnosis, spaced
-from pyro_simvae.inspection.ellipses import moments_of_draws, posterior_ellipses
-from pyro_simvae.inspection.grids import ranked_images
-from pyro_simvae.inspection.groups import Groups
-from pyro_simvae.inspection.paths import (
+from pyro_simvae.figures.calibration import coverage_curves, rank_histograms
+from pyro_simvae.figures.canvas import save
+from pyro_simvae.figures.checks import check_histograms
+from pyro_simvae.figures.densities import latent_densities
+from pyro_simvae.figures.ellipses import moments_of_draws, posterior_ellipses
+from pyro_simvae.figures.grids import ranked_images
+from pyro_simvae.figures.paths import (
     content_traversal,
     interpolation,
     interpolation_figure,
@@ -29,9 +25,13 @@ from pyro_simvae.inspection.paths import (
     principal_directions,
     traversal_figure,
 )
-from pyro_simvae.inspection.planes import principal_plane
-from pyro_simvae.inspection.styles import content_swap, content_swap_figure, style_draws, style_draws_figure, style_of
-from pyro_simvae.inspection.thumbnails import latent_thumbnails
+from pyro_simvae.figures.planes import principal_plane
+from pyro_simvae.figures.styles import content_swap, content_swap_figure, style_draws, style_draws_figure, style_of
+from pyro_simvae.figures.thumbnails import latent_thumbnails
+from pyro_simvae.fitted import Run
+from pyro_simvae.inspection.decoded import latent_mean
+from pyro_simvae.inspection.diagnosis import Diagnosis, spaced
+from pyro_simvae.inspection.groups import Groups
 from pyro_simvae.inspection.tree import readable
 from pyro_simvae.local_params import local_params
 

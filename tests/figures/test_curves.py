@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from pyro_simvae.errors import InputError
-from pyro_simvae.inspection.canvas import save
-from pyro_simvae.inspection.curves import curve, ledger, limits
+from pyro_simvae.figures.canvas import save
+from pyro_simvae.figures.curves import curve, ledger, limits
 
 
 def rows(elbos):

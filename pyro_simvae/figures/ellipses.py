@@ -9,10 +9,10 @@ from matplotlib.patches import Ellipse
 from scipy.stats import chi2
 
 from pyro_simvae.errors import InputError
-from pyro_simvae.inspection.canvas import INK, blank, tidy
-from pyro_simvae.inspection.grids import draw_pictures
-from pyro_simvae.inspection.panels import headline, view_look
-from pyro_simvae.inspection.planes import Plane
+from pyro_simvae.figures.canvas import INK, blank, tidy
+from pyro_simvae.figures.grids import draw_pictures
+from pyro_simvae.figures.panels import headline, view_look
+from pyro_simvae.figures.planes import Plane
 
 MOST_POINTS = 5_000
 MOST_COLUMNS = 3

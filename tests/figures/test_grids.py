@@ -4,8 +4,8 @@ from matplotlib.colors import to_rgb
 from matplotlib.patches import Rectangle
 
 from pyro_simvae.errors import InputError
-from pyro_simvae.inspection.canvas import BLUE
-from pyro_simvae.inspection.grids import picture_grid, ranked_images
+from pyro_simvae.figures.canvas import BLUE
+from pyro_simvae.figures.grids import picture_grid, ranked_images
 
 
 @pytest.fixture

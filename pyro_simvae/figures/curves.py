@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from pyro_simvae.errors import InputError
-from pyro_simvae.inspection.canvas import BLUE, FAINT, GREEN, INK, ORANGE, PURPLE, QUIET, blank, tidy
+from pyro_simvae.figures.canvas import BLUE, FAINT, GREEN, INK, ORANGE, PURPLE, QUIET, blank, tidy
 
 Curve = tuple[np.ndarray, np.ndarray]
 """Epochs and values, each `(E,)`; epochs without a finite value are left out."""
