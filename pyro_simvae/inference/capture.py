@@ -25,6 +25,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from pyro_simvae.errors import InputError
 from pyro_simvae.inference.elbo import Ledger, LedgerELBO
 from pyro_simvae.inference.gather import world_size
+from pyro_simvae.inference.products import by_onednn
 from pyro_simvae.inference.simplify import simplified, storages
 from pyro_simvae.modalities import Modalities
 
@@ -97,6 +98,11 @@ class Captured:
             raise InputError(f"it depends on numbers {position.described(error)}") from error
         self.graph = simplified(traced)
         self.run: Callable[..., Sequence[Tensor | None]] = self.graph.forward
+
+    def use_onednn(self) -> None:
+        """Has oneDNN do large matrix products, on a CPU."""
+        by_onednn(self.graph)
+        self.run = self.graph.forward
 
     def compile(self) -> None:
         """Has torch's compiler fuse the graph's operations; random numbers stay those of eager steps."""

@@ -12,6 +12,7 @@ from pyro_simvae.inference import rng
 from pyro_simvae.inference.capture import Captured, Inputs, inputs_of, same_layout, signature
 from pyro_simvae.inference.elbo import Ledger, LedgerELBO
 from pyro_simvae.inference.gather import of_all, world_size
+from pyro_simvae.inference.products import onednn_is_faster
 from pyro_simvae.inference.settings import Engine
 from pyro_simvae.modalities import Modalities
 
@@ -27,9 +28,9 @@ class Gradient:
     replay or run the program all alike, since what they send one another must come in the same order.
 
     A program whose operations do not depend on numbers is captured at the first batch and replayed for all batches of
-    the same shapes: the same operations on the same random numbers, to the bit (with "compile" to rounding). Other
-    programs, and other batches, run as they are. What a program does in Python besides (prints, hooks, counters) is not
-    repeated.
+    the same shapes: the same operations on the same random numbers, to the bit (to rounding with "compile", on a GPU,
+    and where `products` has oneDNN do matrix products). Other programs, and other batches, run as they are. What a
+    program does in Python besides (prints, hooks, counters) is not repeated.
 
     Args:
         elbo: the pair.
@@ -149,6 +150,11 @@ class Gradient:
             self.eager_because = str(error)
             return self.eager(x, kl_weight, observed)
         self.captured = captured
+        on_cpu = captured.parameters[0].device.type == "cpu"
+        if self.engine != "compile" and all(of_all(on_cpu and onednn_is_faster())):
+            captured.use_onednn()  # compared without it, since this rounds otherwise
+            as_before()
+            return captured(inputs)
         return found
 
     def _capture(self, kl_weight: float | Tensor, inputs: Inputs) -> Captured:
