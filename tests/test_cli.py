@@ -313,17 +313,17 @@ def test_broken_checkpoints_and_weights(fit, tmp_path, capsys):
 
 
 def test_graph_of_a_program_that_has_none_is_refused_before_anything_is_written(tmp_path, capsys):
-    arguments = ["fit", "--limit", "wmse", "--latent_dim", "4", "--out", str(tmp_path / "run")]
+    arguments = ["fit", "--limit", "deepcluster", "--latent_dim", "4", "--out", str(tmp_path / "run")]
     assert cli.main([*arguments, "--engine", "graph"]) == 2
     error = capsys.readouterr().err
-    assert "--hardware.engine graph cannot capture this program: it depends on numbers before its first site" in error
-    assert "(geometry.py, line " in error
+    assert "--hardware.engine graph cannot capture this program: it depends on numbers at or after the site" in error
+    assert "(clustering.py, line " in error
     assert error.count("\n") == 1
     assert not (tmp_path / "run").exists()
 
 
 def test_program_without_a_graph_says_so_once_and_is_fitted(fit, capsys):
-    assert fit("--limit", "wmse", "--latent_dim", "4", "--training.epochs", "2") == 0
+    assert fit("--limit", "deepcluster", "--latent_dim", "4", "--training.epochs", "2") == 0
     assert capsys.readouterr().out.count("steps are not replayed as one graph, since it depends on numbers") == 1
 
 

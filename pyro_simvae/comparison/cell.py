@@ -22,6 +22,7 @@ from pyro_simvae.comparison.grid import Cell, flat
 from pyro_simvae.components import KNOWN, normalize
 from pyro_simvae.errors import InputError
 from pyro_simvae.experiment import Config, read_run
+from pyro_simvae.inference import heap
 from pyro_simvae.inference.files import write_text
 
 Record = dict[str, Any]
@@ -189,7 +190,9 @@ def _measured() -> Iterator[Record]:
 
 
 def _reset_peak() -> None:
-    # A process that fits one run after another keeps the largest peak of all unless it is reset (Linux only).
+    # A process that fits one run after another keeps the largest peak of all unless it is reset (Linux only), and what
+    # the runs before have freed.
+    heap.give_back()
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:

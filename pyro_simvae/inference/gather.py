@@ -13,6 +13,8 @@ from torch import Tensor, distributed
 
 T = TypeVar("T")
 
+if distributed.is_available():
+    import torch.distributed._functional_collectives
 functional = torch.ops._c10d_functional
 _ALONE: ContextVar[bool] = ContextVar("alone", default=False)
 

@@ -75,8 +75,11 @@ class Gradient:
         """
         observed = observed or {}
         inputs = None if self.engine == "eager" or self.eager_because else inputs_of(x, observed)
-        # Whether modalities are missing, each process knows for its own groups only.
-        if inputs is None or (isinstance(x, Modalities) and world_size() > 1):
+        if inputs is not None and isinstance(x, Modalities) and world_size() > 1:
+            # Whether modalities are missing, each process knows for its own groups only.
+            self.eager_because = "paired data on several devices may miss modalities on one of them"
+            inputs = None
+        if inputs is None:
             return self.eager(x, kl_weight, observed)
         if isinstance(kl_weight, Tensor):
             inputs["kl_weight"] = kl_weight

@@ -68,12 +68,12 @@ class _Normalize(torch.autograd.Function):
         x, mean, variance, weight = ctx.saved_tensors
         # For given statistics torch has the gradients: of x, and the sums ∂y x̂ and ∂y over rows.
         ones = torch.ones_like(mean) if weight is None else weight
+        inverse = (variance + ctx.eps).rsqrt()
         wanted = [True, True, True]
         of_x, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
-            gradient, x, ones, mean, variance, None, None, False, ctx.eps, wanted
+            gradient, x, ones, mean, variance, mean, inverse, False, ctx.eps, wanted
         )
         sums = total_of_all(torch.stack([of_weight, of_bias]))
-        inverse = (variance + ctx.eps).rsqrt()
         along, constant = sums * (ones * inverse / (world_size() * x.numel() // x.shape[1]))
         slope = along * inverse
         shape = (1, -1, *[1] * (x.dim() - 2))

@@ -61,7 +61,7 @@ class Processes:
 
     def collect(self, value: T) -> list[T]:
         """Every process's value, in the order of ranks."""
-        return of_all(value)
+        return [value] if self.size == 1 else of_all(value)
 
     def first(self, value: T) -> T:
         """The first process's value."""
@@ -131,6 +131,7 @@ class Joint:
             small.append(share.new_tensor([p.grad is not None for p in self.parameters]))
             for place in absent:
                 self.parameters[place].grad = torch.zeros_like(self.parameters[place])
+            _part(self.parameters)
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         large = [gradient for gradient in gradients if gradient.numel() >= LARGE]
         sums = [distributed.all_reduce(_memory(gradient), async_op=True) for gradient in large]
@@ -167,6 +168,16 @@ def join(module: nn.Module) -> None:
         value = tensor.detach().clone(memory_format=torch.contiguous_format)
         distributed.broadcast(value, 0)
         tensor.detach().copy_(value)
+
+
+def _part(parameters: Sequence[Tensor]) -> None:
+    """Gives gradients that a backward pass left in the same memory one of their own each."""
+    taken = set()
+    for parameter in parameters:
+        assert parameter.grad is not None
+        if (place := parameter.grad.untyped_storage().data_ptr()) in taken:
+            parameter.grad = parameter.grad.clone()
+        taken.add(place)
 
 
 def _memory(tensor: Tensor) -> Tensor:

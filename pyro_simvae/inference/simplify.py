@@ -135,6 +135,8 @@ def _drop_repeats(graph: fx.Graph, written: set[StorageWeakRef]) -> None:
     for node in list(graph.nodes):
         if node.op != "call_function" or _mutates(node) or not isinstance(node.target, torch._ops.OpOverload):
             continue
+        if node.target.namespace == "_c10d_functional":  # all processes must send alike, whatever their own rows are
+            continue
         if _draws(node) or any(storages(each).keys() & written for each in (node, *node.all_input_nodes)):
             continue
         key = node.target, repr(node.args), repr(node.kwargs)

@@ -27,6 +27,7 @@ from pyro_simvae.inference.progress import Progress
 from pyro_simvae.inference.settings import Engine, Training
 from pyro_simvae.inference.step import Step
 from pyro_simvae.likelihoods import check_support
+from pyro_simvae.modalities import Modalities
 
 Row = dict[str, float]
 NOTHING: Mapping[str, Tensor] = {}
@@ -123,6 +124,9 @@ class SVI:
             check_support(self.elbo.model, x)
         observed = self._observed(self.train, order)
         check_pair(self.elbo, x, observed)
+        asked = self.update.gradient.engine in ("graph", "compile")
+        if asked and self.processes.size > 1 and isinstance(x, Modalities):
+            raise InputError("paired data on several devices are not captured: use --hardware.engine auto")
         self.update.gradient.check(x, observed)
 
     # -- the loop -----------------------------------------------------------------------------------------------

@@ -24,11 +24,12 @@ from pyro_simvae import cli, fitted, limits
 from pyro_simvae.data.memory import MemorySplit
 from pyro_simvae.errors import InputError
 from pyro_simvae.guides import MeanField
-from pyro_simvae.inference import hardware, rng, svi
+from pyro_simvae.inference import hardware, processes, rng, svi
 from pyro_simvae.inference.elbo import LedgerELBO
 from pyro_simvae.inference.processes import Processes, launched
 from pyro_simvae.inference.settings import Training
 from pyro_simvae.likelihoods import Normal
+from pyro_simvae.modalities import Modalities
 from pyro_simvae.models import Relevance, SimVAE
 from pyro_simvae.networks import MLP, Encoder
 
@@ -211,6 +212,17 @@ def interrupted(fabric, folder):
         return {"end": end, "at": (svi_loop.epoch, svi_loop.step), "whole": whole, "resumed": run(resumed)}
 
 
+def paired(fabric, folder):
+    """What a graph of paired data is refused with."""
+    svi_loop = loop("finite", fabric, folder, "graph")
+    items = torch.zeros(GROUPS, 2, 5, dtype=torch.float64)
+    svi_loop.views = lambda images, num_views: (Modalities({"a": items, "b": items}), {})
+    with pytest.MonkeyPatch.context() as patch:
+        for check in ("check_support", "check_pair"):
+            patch.setattr(svi, check, lambda *_: None)
+        return ending(svi_loop.check)
+
+
 def unequal(fabric, folder):
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(CASES, "odd", (pair, {"num_groups": 7}))
@@ -230,6 +242,7 @@ def one_sided(fabric):
 
 def work(folder):
     """One process of two; started by `halves` with this file as the program."""
+    processes.LARGE = 4  # so that both ways in which gradients travel are gone
     fabric = Fabric(accelerator="cpu", devices=2, strategy="ddp")
     with launched(fabric) as these:
         folder = Path(these.first(str(folder)))
@@ -238,6 +251,7 @@ def work(folder):
         found["resumed"] = continued(fabric, folder / "from one")
         found["poisoned"] = poisoned(fabric, folder / "poisoned")
         found["interrupted"] = interrupted(fabric, folder / "interrupted")
+        found["paired"] = paired(fabric, folder / "paired")
         found["unequal"] = unequal(fabric, folder / "unequal")
         found["one sided"] = one_sided(fabric)
         found["threads"] = torch.get_num_threads()
@@ -363,6 +377,11 @@ def test_batch_that_processes_cannot_share(halves):
     (first, _), _ = halves
     message = "2 processes cannot share a batch of 7 groups equally: give a multiple, such as --training.num_groups 8"
     assert first["unequal"] == ("InputError", message)
+
+
+def test_graph_of_paired_data_is_refused(halves):
+    message = "paired data on several devices are not captured: use --hardware.engine auto"
+    assert [half["paired"] for half in halves[0]] == [("InputError", message)] * 2
 
 
 def test_error_of_one_process_is_raised_by_the_first(halves):

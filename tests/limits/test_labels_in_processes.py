@@ -1,6 +1,6 @@
 """SupCon and NPID in two processes are what they are in one with the joined batch: run as a script, one process of two.
 
-A limit's loss is averaged over processes, and so are gradients, as DDP does.
+A limit's loss is averaged over processes, and so are gradients.
 """
 
 import os

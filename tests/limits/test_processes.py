@@ -1,4 +1,4 @@
-"""Two processes with half a batch each are one process with the whole: loss, and gradient averaged as DDP does."""
+"""Two processes with half a batch each are one process with the whole: loss, and gradient."""
 
 import os
 import subprocess
