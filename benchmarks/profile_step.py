@@ -28,7 +28,15 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 GROUPS = {
-    "matrix products": ("aten::addmm", "aten::mm", "aten::bmm", "aten::linear", "aten::matmul", "convolution"),
+    "matrix products": (
+        "aten::addmm",
+        "aten::mm",
+        "aten::bmm",
+        "aten::linear",
+        "aten::matmul",
+        "mkldnn",
+        "convolution",
+    ),
     "optimizer": ("aten::_fused_adamw_", "Optimizer."),
     "autograd engine": ("autograd::", "Backward", "AccumulateGrad"),
 }
