@@ -14,28 +14,15 @@ from typing import Any
 
 import yaml
 from jsonargparse import ArgumentParser, Namespace, get_loader, set_dumper, set_loader
-from pyro.nn import PyroModule
 
-from pyro_simvae.components import GIVEN, KNOWN, load_class, normalize
-from pyro_simvae.data import Dataset
-from pyro_simvae.errors import InputError
+from pyro_simvae.components import BASES, GIVEN, KNOWN, load_class, normalize, own_arguments
+from pyro_simvae.errors import InputError, unknown_name
 from pyro_simvae.inference.settings import Hardware, Training
-from pyro_simvae.likelihoods import Likelihood
-from pyro_simvae.limits import Limit
-from pyro_simvae.networks import Network
 
-BASES = {
-    "data": Dataset,
-    "network": Network,
-    "likelihood": Likelihood,
-    "model": PyroModule,
-    "guide": PyroModule,
-    "limit": Limit,
-}
 KINDS = {
     "fit": list(BASES),
-    "check": [kind for kind in BASES if kind != "limit"],
-    "graph": [kind for kind in BASES if kind != "limit"],
+    "check": [kind for kind in BASES if kind not in ("views", "limit")],
+    "graph": [kind for kind in BASES if kind not in ("views", "limit")],
 }
 """The components that a command takes as options."""
 ON_STORIES = ("check", "graph")
@@ -114,18 +101,33 @@ def options(name: str, parsed: Namespace) -> dict[str, Any]:
 def _import_paths(arguments: Sequence[str]) -> Iterator[str]:
     """The arguments, with the names of components as import paths."""
     pending = None
+    named: dict[str, str] = {}
     for argument in arguments:
         option, equals, value = argument.partition("=")
         if pending:
             kind, pending = pending.removesuffix(".help"), None
+            named[kind] = argument
             yield from _as_options(kind, argument, [])
         elif option.removeprefix("--") in KNOWN and equals:
+            named[option.removeprefix("--")] = value
             yield from _as_options(option.removeprefix("--"), value, [option])
         else:
+            _check_option(option, named)
             yield ".inf" if argument == "inf" else argument  # YAML's spelling
             name = argument.removeprefix("--")
             if argument.startswith("--") and name.removesuffix(".help") in KNOWN:
                 pending = name
+
+
+def _check_option(option: str, named: dict[str, str]) -> None:
+    """Raises InputError for an option that the component named before it does not have, with the nearest."""
+    kind, _, key = option.removeprefix("--").partition(".")
+    if option.startswith("--views.") and key != "help" and kind not in named:  # those of the data are not known yet
+        raise InputError(f"{option} changes views that are named: put them before it, as in --views crop {option}")
+    if option.startswith("--") and kind in named and key not in ("", "help"):
+        known = own_arguments(kind, load_class(kind, normalize(kind, named[kind])["class_path"]))
+        if key.partition(".")[0] not in known:
+            raise unknown_name(f"option of --{kind} {named[kind]}", key, known)
 
 
 def _as_options(kind: str, name: str, option: list[str]) -> Iterator[str]:

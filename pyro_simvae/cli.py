@@ -3,6 +3,7 @@
 import errno
 import importlib
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -101,7 +102,12 @@ def _others_say_it() -> bool:
 
 def _one_line(error: Exception) -> str:
     # Pyro appends its trace to any error raised inside a program; the first line is the message itself.
-    return " ".join(str(error).split("\nTrace Shapes")[0].split())
+    message = " ".join(str(error).split("\nTrace Shapes")[0].split())
+    # jsonargparse says of an option that may be left out all that it could have been.
+    inner = re.match(
+        r"Parser key \"(\w+)\": .*? class_path '[^']*': (.*?) - (?:Import path|Expected a <class)", message
+    )
+    return message if inner is None else f'Parser key "{inner[1]}": {inner[2]}'
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ from pyro_simvae.limits import Claim
 
 def fit(
     data: Spec = "digits",
-    views: str | None = None,
+    views: Spec | None = None,
     network: Spec = "conv",
     likelihood: Spec = "continuous_bernoulli",
     model: Spec = "simvae",
@@ -53,7 +53,9 @@ def fit(
     Args:
         data: digits, mnist, fashion_mnist, cifar10, celeba, sprites, folder:PATH, shards:PATTERN or arrays:PATH; for
             the multimodal story paired_digits, paired_mnist or paired_folder:PATH.
-        views: preset of augmentations that make the views; by default the one that suits the data.
+        views: augmentation that makes the views, by default the one that suits the data: none, crop, digits, mnist,
+            fashion_mnist, cifar10, celeba, sprites, mnist_paper or cifar10_paper, or path/to/views.py with an
+            `OwnAugmentation`.
         network: mlp, conv, resnet18 or linear.
         likelihood: bernoulli, continuous_bernoulli, normal or categorical.
         model: simvae, vae, linear, multimodal, or path/to/story.py:Class.

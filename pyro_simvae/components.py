@@ -1,4 +1,4 @@
-"""From a name in a command or a config to an object: data sets, networks, likelihoods, stories, guides, limits."""
+"""From a name in a command or a config to an object: data, views, networks, likelihoods, stories, guides, limits."""
 
 import hashlib
 import importlib
@@ -9,20 +9,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from pyro.nn import PyroModule
 
-from pyro_simvae.data import DATASETS
+from pyro_simvae.data import DATASETS, PRESETS, Augmentation, Dataset, OwnAugmentation
 from pyro_simvae.errors import InputError, unknown_name
-from pyro_simvae.limits import LIMITS
+from pyro_simvae.likelihoods import Likelihood
+from pyro_simvae.limits import LIMITS, Limit
+from pyro_simvae.networks import Network
 
 Spec = str | Mapping[str, Any]
 """A name ("simvae"), a class in a file ("path/to/story.py:Story", or "path/to/story.py" where the file defines one
-module), an import path ("package.module.Class"), for
+story), an import path ("package.module.Class"), for
 data also "folder:PATH", "shards:PATTERN", "arrays:PATH" and "paired_folder:PATH"; or any of these as
 {"class_path": ..., "init_args": {...}}."""
 
 KNOWN: dict[str, dict[str, str]] = {
     "data": DATASETS,
+    "views": {name: f"{cls.__module__}.{cls.__name__}" for name, cls in PRESETS.items()},
     "network": {
         "mlp": "pyro_simvae.networks.MLP",
         "conv": "pyro_simvae.networks.Conv",
@@ -59,8 +62,19 @@ KNOWN: dict[str, dict[str, str]] = {
     },
     "limit": {name: f"pyro_simvae.limits.{name}" for name in LIMITS},
 }
+BASES: dict[str, tuple[type, ...]] = {
+    "data": (Dataset,),
+    "views": (Augmentation, OwnAugmentation),
+    "network": (Network,),
+    "likelihood": (Likelihood,),
+    "model": (PyroModule,),
+    "guide": (PyroModule,),
+    "limit": (Limit,),
+}
+"""What a class of each kind is derived from, one of these."""
 GIVEN = {
     "data": (),
+    "views": (),
     "network": (),
     "likelihood": ("decoder",),
     "model": ("likelihood", "latent_dim", "num_items"),
@@ -84,24 +98,31 @@ def normalize(kind: str, spec: Spec) -> dict[str, Any]:
     if kind == "data" and prefix in ("folder", "shards", "arrays", "paired_folder") and path:
         class_path, init_args["pattern" if prefix == "shards" else "path"] = prefix, path
     if class_path.endswith(".py"):
-        class_path += f":{_only_module(Path(class_path)).__name__}"
+        class_path += f":{_only_class(kind, Path(class_path)).__name__}"
     return {"class_path": class_path, "init_args": init_args}
 
 
 def complete(kind: str, spec: Spec) -> dict[str, Any]:
     """The spec with the defaults of the class's own arguments written out."""
     spec = normalize(kind, spec)
-    parameters = inspect.signature(load_class(kind, spec["class_path"])).parameters
-    defaults = {
-        name: parameter.default
-        for name, parameter in parameters.items()
-        if name not in GIVEN[kind] and parameter.default is not inspect.Parameter.empty
-    }
+    own = own_arguments(kind, load_class(kind, spec["class_path"]))
+    defaults = {name: p.default for name, p in own.items() if p.default is not inspect.Parameter.empty}
     return {"class_path": spec["class_path"], "init_args": defaults | spec["init_args"]}
 
 
 def load_class(kind: str, name: str) -> type:
-    """The class behind a known name, "file.py:Class" or an import path. Raises InputError with the nearest names."""
+    """The class behind a known name, "file.py:Class" or an import path.
+
+    Raises:
+        InputError: there is none, with the nearest names; it is of another kind.
+    """
+    found = _load_class(kind, name)
+    if not issubclass(found, BASES[kind]):
+        raise InputError(f"{name} cannot be the {kind}: derive {found.__name__} from {_bases(kind)}")
+    return found
+
+
+def _load_class(kind: str, name: str) -> type:
     path, _, class_name = name.rpartition(":")
     if path.endswith(".py"):
         return _attribute(load_file(Path(path)), class_name, name)
@@ -140,15 +161,26 @@ def load_file(path: Path) -> Any:
     return sys.modules[module_name]
 
 
-def _only_module(path: Path) -> type:
-    """The one `nn.Module` that a file defines. Raises InputError where there is none, or more."""
+def _only_class(kind: str, path: Path) -> type:
+    """The one class for a kind that a file defines. Raises InputError where there is none, or more."""
     file = load_file(path)
     defined = [c for c in vars(file).values() if inspect.isclass(c) and c.__module__ == file.__name__]
-    found = [c for c in defined if issubclass(c, nn.Module)]
-    if len(found) != 1:
-        names = ", ".join(c.__name__ for c in found) or "none"
-        raise InputError(f"{path} should define one module, and defines {names}: say which, as in {path}:Class")
+    found = [c for c in defined if issubclass(c, BASES[kind])]
+    if not found:
+        raise InputError(f"{path} defines no {kind}: derive a class from {_bases(kind)}")
+    if len(found) > 1:
+        names = ", ".join(c.__name__ for c in found)
+        raise InputError(f"{path} should define one {kind}, and defines {names}: say which, as in {path}:Class")
     return found[0]
+
+
+def _bases(kind: str) -> str:
+    return " or ".join(f"{base.__module__}.{base.__qualname__}" for base in BASES[kind])
+
+
+def own_arguments(kind: str, cls: type) -> dict[str, inspect.Parameter]:
+    """The constructor arguments of a component that are the user's options."""
+    return {n: p for n, p in inspect.signature(cls).parameters.items() if n not in GIVEN[kind]}
 
 
 def _attribute(module: Any, class_name: str, spec: str) -> type:
@@ -172,12 +204,11 @@ def build(kind: str, spec: Spec, **given: Any) -> Any:
     """
     spec = normalize(kind, spec)
     cls = load_class(kind, spec["class_path"])
-    parameters = inspect.signature(cls).parameters
-    own = [name for name in parameters if name not in GIVEN[kind]]
+    parameters, own = inspect.signature(cls).parameters, own_arguments(kind, cls)
     for name in spec["init_args"]:
         if name not in own:
             raise unknown_name(f"argument of {cls.__name__}", name, own)
-    missing = [n for n in own if parameters[n].default is inspect.Parameter.empty and n not in spec["init_args"]]
+    missing = [n for n, p in own.items() if p.default is inspect.Parameter.empty and n not in spec["init_args"]]
     if missing:
         raise InputError(f"{cls.__name__} needs the argument {missing[0]!r}: give --{kind}.{missing[0]}")
     given = {name: value for name, value in given.items() if name in parameters or name not in ON_REQUEST}

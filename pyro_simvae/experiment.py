@@ -12,7 +12,7 @@ from torch import nn
 
 from pyro_simvae import components
 from pyro_simvae.components import Spec
-from pyro_simvae.data import Dataset, Split, Splits, Views, preset
+from pyro_simvae.data import Dataset, Split, Splits, Views
 from pyro_simvae.data.paired import views_of
 from pyro_simvae.errors import InputError, unknown_name
 from pyro_simvae.inference import rng
@@ -33,7 +33,7 @@ class Config:
     """What a fit was asked for; `pyro_simvae.commands.fit` says what each entry means."""
 
     data: Spec
-    views: str | None
+    views: Spec | None
     network: Spec
     likelihood: Spec
     model: Spec
@@ -94,7 +94,7 @@ def build(config: Config) -> Experiment:
     dataset: Dataset = components.build("data", config.data)
     splits = dataset.load()
     event_shape = splits.train.event_shape
-    views = views_of(preset(config.views or dataset.views), event_shape)
+    views = views_of(components.build("views", config.views or dataset.views), event_shape)
     return Experiment(dataset, splits, views, build_pair(config, splits.train))
 
 

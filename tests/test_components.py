@@ -5,11 +5,12 @@ import pytest
 from pyro_simvae.components import load_class, normalize
 from pyro_simvae.errors import InputError
 
-ONE = "from torch import nn\n\n\nclass Only(nn.Linear):\n    pass\n\n\nclass Helper:\n    pass\n"
-TWO = "from torch import nn\n\n\nclass First(nn.Linear):\n    pass\n\n\nclass Second(nn.Linear):\n    pass\n"
+BASE = "from pyro.nn import PyroModule\n\n\n"
+ONE = BASE + "class Only(PyroModule):\n    pass\n\n\nclass Helper:\n    pass\n"
+TWO = BASE + "class First(PyroModule):\n    pass\n\n\nclass Second(PyroModule):\n    pass\n"
 
 
-def test_a_file_with_one_module_needs_no_class(tmp_path):
+def test_a_file_with_one_story_needs_no_class(tmp_path):
     path = tmp_path / "story.py"
     path.write_text(ONE)
     spec = normalize("model", str(path))
@@ -31,9 +32,20 @@ def test_data_with_its_place(spec, name, options):
     assert normalize("data", spec) == {"class_path": name, "init_args": options}
 
 
-@pytest.mark.parametrize(("text", "names"), [(TWO, "First, Second"), ("x = 1\n", "none")])
-def test_a_file_with_more_or_none_does(tmp_path, text, names):
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (TWO, "should define one model, and defines First, Second: say which, as in"),
+        ("x = 1\n", "defines no model: derive a class from pyro.nn"),
+    ],
+)
+def test_a_file_with_more_or_none_does_not(tmp_path, text, said):
     path = tmp_path / "story.py"
     path.write_text(text)
-    with pytest.raises(InputError, match=f"should define one module, and defines {names}: say which, as in"):
+    with pytest.raises(InputError, match=said):
         normalize("model", str(path))
+
+
+def test_a_class_of_another_kind():
+    with pytest.raises(InputError, match="cannot be the network: derive SimVAE from"):
+        load_class("network", "pyro_simvae.models.simvae.SimVAE")

@@ -1,7 +1,10 @@
 """Data sets split into train, valid and test, and the views drawn from them."""
 
+from pyro_simvae.data.augmentation import Augmentation
+from pyro_simvae.data.own_views import OwnAugmentation
+from pyro_simvae.data.presets import PRESETS, preset
 from pyro_simvae.data.splits import Batch, Dataset, Split, Splits
-from pyro_simvae.data.views import PRESETS, Augmentation, Views, preset
+from pyro_simvae.data.views import Views
 
 DATASETS: dict[str, str] = {
     "arrays": "pyro_simvae.data.arrays.Arrays",
@@ -20,4 +23,15 @@ DATASETS: dict[str, str] = {
 }
 """Each data set's class, by its name on the command line: as paths: only the named one is imported."""
 
-__all__ = ["DATASETS", "PRESETS", "Augmentation", "Batch", "Dataset", "Split", "Splits", "Views", "preset"]
+__all__ = [
+    "DATASETS",
+    "PRESETS",
+    "Augmentation",
+    "Batch",
+    "Dataset",
+    "OwnAugmentation",
+    "Split",
+    "Splits",
+    "Views",
+    "preset",
+]

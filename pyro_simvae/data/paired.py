@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_simvae.data.augmentation import Augmentation
+from pyro_simvae.data.own_views import OwnAugmentation, OwnViews
 from pyro_simvae.data.splits import Batch, Split
 from pyro_simvae.data.views import Drawn, Views
 from pyro_simvae.errors import InputError
@@ -121,10 +122,12 @@ class PairedViews(nn.Module):
         event_shapes: {modality: the shape of one view}.
     """
 
-    def __init__(self, augmentation: Augmentation, event_shapes: Mapping[str, tuple[int, ...]]) -> None:
+    def __init__(
+        self, augmentation: Augmentation | OwnAugmentation, event_shapes: Mapping[str, tuple[int, ...]]
+    ) -> None:
         super().__init__()
         views = {
-            name: Views(augmentation if len(shape) == 3 else Augmentation(), shape)
+            name: views_of(augmentation if len(shape) == 3 else Augmentation(), shape)
             for name, shape in event_shapes.items()
         }
         self.views: Any = nn.ModuleDict(views)
@@ -155,6 +158,10 @@ class PairedViews(nn.Module):
         return Modalities({name: self.views[name].plain(x) for name, x in images.views.items()}, images.present)
 
 
-def views_of(augmentation: Augmentation, event_shape: Any) -> Any:
-    """`Views` of items of one shape, or `PairedViews` where there is one for each modality."""
-    return (PairedViews if isinstance(event_shape, Mapping) else Views)(augmentation, event_shape)
+def views_of(augmentation: Augmentation | OwnAugmentation, event_shape: Any) -> Any:
+    """`Views` of items of one shape, `PairedViews` where there is one for each modality."""
+    if isinstance(event_shape, Mapping):
+        return PairedViews(augmentation, event_shape)
+    if isinstance(augmentation, OwnAugmentation):
+        return OwnViews(augmentation, event_shape)
+    return Views(augmentation, event_shape)

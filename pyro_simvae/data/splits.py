@@ -75,7 +75,7 @@ class Splits(NamedTuple):
 class Dataset(ABC):
     """What `--data` names; the arguments of the constructor are its options.
 
-    views: name of the view preset that suits it (a data set that depends on its files settles it in `load`).
+    views: name of the augmentation that suits it (a data set that depends on its files settles it in `load`).
     classes: names of the label values, once loaded; None without labels.
     content_factors: the factors that the views of a group share, the others being style; None if all.
     """

@@ -4,12 +4,12 @@ import torch
 from torch import Tensor, nn
 
 from pyro_simvae.data import colour
-from pyro_simvae.data.augmentation import PRESETS, Augmentation, preset
+from pyro_simvae.data.augmentation import Augmentation
 from pyro_simvae.data.geometry import resample, source_map
 from pyro_simvae.data.random_parameters import Drawn, num_uniforms, parameters_of
 from pyro_simvae.errors import InputError
 
-__all__ = ["PRESETS", "Augmentation", "Drawn", "Views", "preset"]
+__all__ = ["Drawn", "Views"]
 
 
 class Views(nn.Module):
@@ -34,12 +34,12 @@ class Views(nn.Module):
         self.num_uniforms = num_uniforms(augmentation)
         """Uniform numbers that a view takes."""
         if len(event_shape) != 3:
-            if augmentation != Augmentation():
-                raise InputError("vectors have no image augmentation; take the view preset none")
+            if self.num_uniforms or augmentation.threshold is not None:
+                raise InputError("vectors have no image augmentation: use --views none")
         elif event_shape[0] != 3 and (augmentation.jitter is not None or augmentation.grayscale > 0):
             raise InputError(
-                f"colour jitter and grayscale need images with 3 channels, these have {event_shape[0]}; "
-                f"take a view preset without them, for example crop"
+                f"colour jitter and grayscale need images with 3 channels, these have {event_shape[0]}: "
+                "use --views.jitter null and --views.grayscale 0, or --views crop"
             )
 
     def forward(self, images: Tensor, num_views: int) -> tuple[Tensor, Drawn]:
@@ -76,17 +76,9 @@ class Views(nn.Module):
         Raises:
             InputError: If K is neither 1 nor J, or the items do not have this module's event shape.
         """
+        self._check(images, num_views)
         n, given = images.shape[:2]
-        if tuple(images.shape[2:]) != self.event_shape:
-            raise InputError(
-                f"views are set up for items of shape {self.event_shape}, got {tuple(images.shape[2:])}; "
-                f"use the data set that the run was made for"
-            )
-        if given not in (1, num_views):
-            raise InputError(
-                f"the data draws {given} views a group, not {num_views}; set the number of views to {given}"
-            )
-        x = _to_unit_floats(images)
+        x = to_unit_floats(images)
         if len(self.event_shape) != 3:
             return x.expand(n, num_views, *self.event_shape), {}
         parameters = parameters_of(self.augmentation, uniforms, *self.event_shape[1:])
@@ -100,8 +92,18 @@ class Views(nn.Module):
     @torch.no_grad()
     def plain(self, images: Tensor) -> Tensor:
         """Images (n, *event) as the networks see them, unaugmented: float32, thresholded if the views are."""
-        x = _to_unit_floats(images)
+        x = to_unit_floats(images)
         return self._finish(x) if len(self.event_shape) == 3 else x
+
+    def _check(self, images: Tensor, num_views: int) -> None:
+        given, event_shape = images.shape[1], tuple(images.shape[2:])
+        if event_shape != self.event_shape:
+            raise InputError(
+                f"views are set up for items of shape {self.event_shape}, got {event_shape}: "
+                "use the data set that the run was made for"
+            )
+        if given not in (1, num_views):
+            raise InputError(f"the data draws {given} views a group, not {num_views}: use --training.num_views {given}")
 
     def _moved(self, items: Tensor, parameters: Drawn, views_an_item: int) -> Tensor:
         """Items (n K, C, H, W) to new images (n K, C, J / K, H, W)."""
@@ -128,7 +130,7 @@ class Views(nn.Module):
         return x.clamp_(0, 1) if threshold is None else (x > threshold).float()
 
 
-def _to_unit_floats(images: Tensor) -> Tensor:
-    """A copy, float32."""
+def to_unit_floats(images: Tensor) -> Tensor:
+    """Images as the networks see them: a copy, float32."""
     x = images.to(torch.float32, copy=True)
     return x.div_(255) if images.dtype == torch.uint8 else x

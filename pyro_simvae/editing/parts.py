@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from pyro_simvae import components
 from pyro_simvae.components import Spec
-from pyro_simvae.data import Dataset, preset
+from pyro_simvae.data import Dataset
 from pyro_simvae.data.paired import views_of
 from pyro_simvae.experiment import encoder_and_likelihood
 from pyro_simvae.inference import rng
@@ -58,7 +58,7 @@ def parts(
     with rng.isolated(seed):
         index = torch.arange(min(num_groups, len(train)))
         images = next(iter(train.batches(index, num_groups, num_views))).images
-        x, _ = views_of(preset(dataset.views), shape)(images, num_views)
+        x, _ = views_of(components.build("views", dataset.views), shape)(images, num_views)
         encoder, made = encoder_and_likelihood(network, likelihood, shape, latent_dim)
     observed = {"index": index} | ({} if train.labels is None else {"labels": train.labels[index]})
     return Parts({"likelihood": made, "latent_dim": latent_dim, "num_items": len(train)}, encoder, x, observed)

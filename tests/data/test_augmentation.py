@@ -1,13 +1,14 @@
 import pytest
 
-from pyro_simvae.data.augmentation import PRESETS, Augmentation, preset
+from pyro_simvae.data.augmentation import Augmentation
+from pyro_simvae.data.presets import MNISTPaper, preset
 from pyro_simvae.errors import InputError
 
 
 def test_presets_are_found_by_name() -> None:
-    assert preset("mnist_paper") is PRESETS["mnist_paper"]
+    assert preset("mnist_paper") == MNISTPaper()
     assert preset("none") == Augmentation()
-    with pytest.raises(InputError, match="unknown view preset 'cifar': did you mean cifar10"):
+    with pytest.raises(InputError, match="unknown views 'cifar': did you mean cifar10"):
         preset("cifar")
 
 

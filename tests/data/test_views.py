@@ -7,8 +7,8 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.nn import functional
 
+from pyro_simvae.data import PRESETS, Augmentation, Views, preset
 from pyro_simvae.data.random_parameters import parameters_of
-from pyro_simvae.data.views import PRESETS, Augmentation, Views, preset
 from pyro_simvae.errors import InputError
 
 COLOUR, GREY = (3, 32, 32), (1, 28, 28)
@@ -290,12 +290,12 @@ def test_vectors_pass_through() -> None:
 
 
 def test_inputs_that_do_not_fit() -> None:
-    with pytest.raises(InputError, match="vectors have no image augmentation; take the view preset none"):
+    with pytest.raises(InputError, match=r"vectors have no image augmentation: use --views none"):
         Views(preset("mnist"), (7,))
-    with pytest.raises(InputError, match="3 channels, these have 1; take a view preset without them"):
+    with pytest.raises(InputError, match=r"3 channels, these have 1: use --views.jitter null"):
         Views(preset("cifar10"), GREY)
     views = Views(preset("none"), GREY)
-    with pytest.raises(InputError, match="draws 3 views a group, not 2; set the number of views to 3"):
+    with pytest.raises(InputError, match=r"draws 3 views a group, not 2: use --training.num_views 3"):
         views(torch.zeros(4, 3, *GREY), 2)
-    with pytest.raises(InputError, match=r"items of shape \(1, 28, 28\), got \(3, 32, 32\); use"):
+    with pytest.raises(InputError, match=r"items of shape \(1, 28, 28\), got \(3, 32, 32\): use"):
         views(torch.zeros(4, 1, *COLOUR), 2)
