@@ -19,7 +19,7 @@ from pyro_simvae.editing.check import check as check
 from pyro_simvae.editing.graph import graph as graph
 from pyro_simvae.editing.new import new as new
 from pyro_simvae.errors import InputError
-from pyro_simvae.fitted import open_run
+from pyro_simvae.fitted import open_run, weights_file
 from pyro_simvae.inference import rng
 from pyro_simvae.inference.files import load_checkpoint, write_text
 from pyro_simvae.inference.gather import alone
@@ -132,14 +132,16 @@ def evaluate(
         representations: of z, content, style, features, raw, untrained and story; all that the run has by default.
 
     Returns:
-        What it writes to evaluation.json: {"scores": {representation: {target: {metric: value}}}, "content_targets",
-        "style_targets": names, "left_out": lines, "elbo": test ELBO and its terms in nats a group, ...}; the target is
-        "label", a factor, "factors" or "none". Of paired data, {"modalities": {modality: scores}, "retrieval": {"image
-        to text": {"recall_1", "recall_10", "class"}, ...}, "elbo": ...}.
+        What it writes to evaluation.json, beside what that holds of the same weights:
+        {"scores": {representation: {target: {metric: value}}}, "content_targets", "style_targets": names, "left_out":
+        lines, "elbo": test ELBO and its terms in nats a group, ...}; the target is "label", a factor, "factors" or
+        "none". Of paired data, {"modalities": {modality: scores}, "retrieval": {"image to text": {"recall_1",
+        "recall_10", "class"}, ...}, "elbo": ...}.
 
     Raises:
         InputError: no such run, or one without weights yet; an unknown metric or representation.
     """
+    from pyro_simvae.evaluation.earlier import digest, with_earlier
     from pyro_simvae.evaluation.modalities import score_modalities
     from pyro_simvae.evaluation.score import FAMILIES, REPRESENTATIONS, Subject, choose, score
     from pyro_simvae.evaluation.tables import print_evaluation
@@ -169,10 +171,12 @@ def evaluate(
     style = getattr(experiment.story, "style_scale", None)
     if isinstance(style, torch.Tensor):
         evaluation["style_scale"] = style.tolist()
-    evaluation["weights"] = weights
-    write_text(folder / "evaluation.json", json.dumps(evaluation, indent=2) + "\n")
+    evaluation |= {"weights": weights, "digest": digest(weights_file(folder, weights))}
     print_evaluation(evaluation, console)
-    console.print(f"evaluated: {folder / 'evaluation.json'}", highlight=False)
+    path = folder / "evaluation.json"
+    evaluation = with_earlier(path, evaluation)
+    write_text(path, json.dumps(evaluation, indent=2) + "\n")
+    console.print(f"evaluated: {path}", highlight=False)
     return evaluation
 
 

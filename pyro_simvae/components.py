@@ -141,12 +141,16 @@ def _load_class(kind: str, name: str) -> type:
 
 
 def load_file(path: Path) -> Any:
-    """A Python file as a module; the same file gives the same module. Raises InputError where it cannot be run."""
+    """A Python file as a module; the same file gives the same module, until it is edited.
+
+    Raises:
+        InputError: it cannot be run, or imports a file beside it.
+    """
     if not path.is_file():
         raise InputError(f"there is no file {path}: give path/to/file.py:Class")
     resolved = str(path.resolve())
     stem = "".join(letter if letter.isalnum() else "_" for letter in path.stem)
-    module_name = f"user_{stem}_{hashlib.sha1(resolved.encode()).hexdigest()[:8]}"
+    module_name = f"user_{stem}_{hashlib.sha1(resolved.encode() + path.read_bytes()).hexdigest()[:8]}"
     if module_name not in sys.modules:
         spec = importlib.util.spec_from_file_location(module_name, resolved)
         if spec is None or spec.loader is None:
@@ -157,6 +161,13 @@ def load_file(path: Path) -> Any:
             spec.loader.exec_module(module)
         except Exception as error:  # whatever a user's file may raise
             del sys.modules[module_name]
+            name = getattr(error, "name", None) or ""
+            if isinstance(error, ModuleNotFoundError) and any(path.parent.glob(f"{name.partition('.')[0]}*")):
+                # A run folder keeps a copy of this file, and would lack the other.
+                raise InputError(
+                    f"{path} imports {name} from beside it, and should stand alone: put what it needs into it, "
+                    "or install that as a package"
+                ) from error
             raise InputError(f"{path} cannot be imported, {type(error).__name__}: {error}") from error
     return sys.modules[module_name]
 

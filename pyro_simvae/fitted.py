@@ -24,17 +24,26 @@ class Run(NamedTuple):
     experiment: exp.Experiment
 
 
-def open_run(folder: Path, weights: Literal["best", "last"] = "best") -> Run:
+def open_run(folder: Path | str, weights: Literal["best", "last"] = "best") -> Run:
     """The run in a folder, with the weights of its best epoch on the validation objective, or of its last.
+
+    The pair is in eval mode, so that what it makes of a view does not depend on the others of a batch.
 
     Raises:
         InputError: the folder is no run, has no weights yet, or holds those of another.
     """
+    folder = Path(folder)
     config = exp.read_run(folder)
     config = replace(config, hardware=config.hardware.one_device)  # what looks at a run has one process
     experiment = exp.build(config)
     load(experiment, folder, weights)
+    experiment.pair.eval()
     return Run(folder, config, experiment)
+
+
+def weights_file(folder: Path, weights: Literal["best", "last"]) -> Path:
+    """Where a run has these weights."""
+    return folder / ("weights.safetensors" if weights == "best" else "checkpoints/last.ckpt")
 
 
 def load(experiment: exp.Experiment, folder: Path, weights: Literal["best", "last"] = "best") -> None:
@@ -42,9 +51,8 @@ def load(experiment: exp.Experiment, folder: Path, weights: Literal["best", "las
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    path = folder / "weights.safetensors"
+    path = weights_file(folder, weights)
     if weights == "last":
-        path = folder / "checkpoints" / "last.ckpt"
         load_weights(experiment.pair, load_checkpoint(path)["weights"], path)
         return
     if not path.is_file():

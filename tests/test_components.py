@@ -49,3 +49,29 @@ def test_a_file_with_more_or_none_does_not(tmp_path, text, said):
 def test_a_class_of_another_kind():
     with pytest.raises(InputError, match="cannot be the network: derive SimVAE from"):
         load_class("network", "pyro_simvae.models.simvae.SimVAE")
+
+
+def test_an_edited_file_is_read_anew(tmp_path):
+    path = tmp_path / "story.py"
+    path.write_text(ONE)
+    first = load_class("model", f"{path}:Only")
+    assert load_class("model", f"{path}:Only") is first
+    path.write_text(ONE + "\n\nx = 1\n")
+    assert load_class("model", f"{path}:Only") is not first
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("import helpers\n", "story.py imports helpers from beside it, and should stand alone"),
+        ("import helpers.more\n", "imports helpers from beside it"),
+        ("import nowhere\n", "cannot be imported, ModuleNotFoundError"),
+        ("x = \n", "cannot be imported, SyntaxError"),
+    ],
+)
+def test_a_file_that_cannot_be_run(tmp_path, text, said):
+    (tmp_path / "helpers.py").write_text("")
+    path = tmp_path / "story.py"
+    path.write_text(text)
+    with pytest.raises(InputError, match=said):
+        load_class("model", f"{path}:Only")

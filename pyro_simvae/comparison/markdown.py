@@ -53,6 +53,13 @@ def legend(scores: pd.DataFrame, grid: Grid) -> list[str]:
     lines.append("Bold: the best mean of a column.")
     if any(method.sees_labels for method in grid.methods.values()):
         lines.append("† sees the labels while it is fitted, and is left out of the bold.")
+    state = scores[(scores["representation"] == "z") & (scores["metric"] == "collapsed")]
+    for name, values in state.groupby("method", sort=False)["value"]:
+        if found := int(values.sum()):
+            lines.append(
+                f"{grid.methods[str(name)].title} collapsed (seeds: {found} of {len(values)}): its latents can hardly "
+                "be told apart, and probes magnify what is left."
+            )
     if len(scores) and "label" not in set(scores["target"]):
         lines.append("The data has no labels: only metrics that need none are shown.")
     return lines

@@ -89,6 +89,9 @@ def print_evaluation(evaluation: Mapping[str, Any], console: Console) -> None:
     for table in tables:
         if table is not None:
             console.print(table)
+    for name, values in free.items():
+        if values.get("collapsed"):
+            console.print(f"{REPRESENTATIONS[name]}: collapsed, its items can hardly be told apart", style="yellow")
     for line in evaluation.get("left_out", []):
         console.print(f"left out {line}", highlight=False)
 

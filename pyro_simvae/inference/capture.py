@@ -121,6 +121,12 @@ class Captured:
         return Ledger(objective, terms, limit)
 
     @property
+    def factorizations(self) -> list[str]:
+        """Operations that factorize matrices: their libraries may wait for a GPU without torch's knowledge."""
+        names = {str(node.target) for node in self.graph.graph.nodes if node.op == "call_function"}
+        return sorted(name for name in names if "linalg" in name or "cholesky" in name)
+
+    @property
     def peak_bytes(self) -> int:
         """The most memory that the step's own tensors take at one time, gradients included."""
         return peak_bytes(self.graph)

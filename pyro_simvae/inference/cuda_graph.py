@@ -68,16 +68,21 @@ class CUDAGraph(Generic[Outputs]):
 
     def _capture(self, inputs: Sequence[Tensor]) -> None:
         self.inputs = [torch.empty_like(tensor, device="cuda") for tensor in inputs]
-        graph = torch.cuda.CUDAGraph()
+        graph, current = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
         gc.collect()  # a graph that is collected during the capture would break it
         try:
             # Threads that read data ahead may go on meanwhile.
             with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 self.outputs = self.function(*self.inputs)
-        except RuntimeError as error:  # after which the generator and the stream are of no more use
+        except RuntimeError as error:  # after which the generator is of no more use
+            torch.cuda.set_stream(current)  # which torch before 2.12 leaves at the capture's
+            # The first error is what went wrong; ending the capture then fails too, and says only that.
+            cause = error.__context__ if isinstance(error.__context__, RuntimeError) else error
+            if isinstance(cause, torch.OutOfMemoryError):
+                raise cause from None
             raise InputError(
-                f"this program cannot be captured as a CUDA graph ({first_line(error)}): use --hardware.engine eager"
-            ) from error
+                f"this program cannot be captured as a CUDA graph ({first_line(cause)}): use --hardware.engine eager"
+            ) from cause
         self.graph = graph
 
 

@@ -81,6 +81,9 @@ class Step:
         uniforms = self.views.draw(len(images), self.training.num_views)
         if self.on_gpu:
             uniforms = uniforms.pin_memory()  # from where it is sent without waiting
+        if self.replay is not None and self.gradient.engine == "auto" and self.gradient.captured is not None:
+            # In a capture that would end the fit, and torch does not see it before.
+            self.waits = next((f"{name} may wait for the GPU" for name in self.gradient.captured.factorizations), None)
         if self.replay is not None and not self.eager_because and isinstance(images, Tensor):
             self.names = list(observed)
             random = None if self.replay.graph else rng.get_state()

@@ -20,13 +20,7 @@ def covariance(z: Tensor, correction: int = 0) -> Tensor:
     """Covariance of each view over the joined batch, `(N, J, D)` to `(J, D, D)`, over N - `correction`."""
     batch = gather(z)
     centred = (batch - batch.mean(0)).transpose(0, 1)
-    return gram(centred, centred) / (len(batch) - correction)
-
-
-def gram(left: Tensor, right: Tensor) -> Tensor:
-    """Σ_i left_i right_iᵀ in full precision, `(..., N, D)` each: `(..., D, D)`."""
-    with torch.autocast(left.device.type, enabled=False):  # half precision leaves a determinant nothing
-        return left.mT @ right
+    return centred.mT @ centred / (len(batch) - correction)
 
 
 def gaussian_entropy(z: Tensor, eps: float = 0.0, pooled: bool = False) -> Tensor:
@@ -46,7 +40,7 @@ def gaussian_entropy(z: Tensor, eps: float = 0.0, pooled: bool = False) -> Tenso
     if pooled:
         batch = gather(z).flatten(0, 1)
         centred = batch - batch.mean(0)
-        cov = gram(centred, centred).unsqueeze(0) / len(batch)
+        cov = (centred.mT @ centred).unsqueeze(0) / len(batch)
         rows = len(batch)
     else:
         cov = covariance(z)

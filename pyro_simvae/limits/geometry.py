@@ -7,7 +7,6 @@ from torch.nn import functional as F
 
 from pyro_simvae.errors import InputError
 from pyro_simvae.inference.gather import gather
-from pyro_simvae.limits.covariance import gram
 
 
 def euclidean(z: Tensor) -> Tensor:
@@ -39,7 +38,7 @@ def whitened(z: Tensor, eps: float = 0.0) -> Tensor:
     num_groups, _, dim = batch.shape
     mean = batch.mean(0)
     centred = (batch - mean).transpose(0, 1)
-    covariance = gram(centred, centred) / (num_groups - 1)
+    covariance = centred.mT @ centred / (num_groups - 1)
     eye = torch.eye(dim, dtype=z.dtype, device=z.device)
     factor, failed = torch.linalg.cholesky_ex((1 - eps) * covariance + eps * eye)
     if (eps == 0 and num_groups <= dim) or (is_validation_enabled() and failed.any()):

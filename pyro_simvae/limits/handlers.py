@@ -14,6 +14,7 @@ from torch.distributions import constraints
 
 from pyro_simvae.limits.given import Given
 from pyro_simvae.limits.latents import Latents
+from pyro_simvae.limits.precision import in_full
 from pyro_simvae.sites import is_view
 
 if TYPE_CHECKING:
@@ -39,7 +40,9 @@ class PointPosterior(Messenger):
 
     def _pyro_sample(self, msg: Any) -> None:
         if msg["name"] == "z":
-            point = self.unit * self.geometry(msg["fn"].mean)
+            mean = msg["fn"].mean
+            with in_full(mean):
+                point = self.unit * self.geometry(mean)
             msg["fn"] = dist.Delta(point, event_dim=1) if self.limit.t == 1 else _Drawn(msg["fn"], point, self.limit.t)
         elif msg["name"] == "content":
             msg["fn"] = Scored(msg["fn"], self.limit.share_of_joint)
@@ -82,8 +85,11 @@ class EntropyForLikelihood(Messenger):
     def score(self) -> None:
         """Sets the terms, once the program has run: they may run it again, which must not happen inside its plates."""
         assert self.z is not None
+        with in_full(self.z):
+            self._score(self.z / self.latents.unit)
+
+    def _score(self, z: Tensor) -> None:
         limit, latents, given = self.limit, self.latents, self.given
-        z = self.z / latents.unit
         agreement, entropy = limit.agreement(z, latents, given), limit.entropy(z, latents, given)
         self.sites["x"].extra = (limit.t * _total(entropy, z)).sum_to_size(self.sites["x"].batch_shape)
         self.sites["x"].loss_terms = limit.normalized({k: v.detach() for k, v in (agreement | entropy).items()}, z)

@@ -15,6 +15,7 @@ from pyro_simvae.limits.geometry import euclidean
 from pyro_simvae.limits.given import Given
 from pyro_simvae.limits.latents import GaussianLatents, Latents
 from pyro_simvae.limits.pair import LimitGuide, LimitModel
+from pyro_simvae.limits.precision import in_full
 from pyro_simvae.limits.teacher import Teacher
 from pyro_simvae.modalities import Modalities
 from pyro_simvae.sites import latent_sites
@@ -169,8 +170,12 @@ class Limit(nn.Module, ABC):
         if target is not None:
             if target.shape != z.shape:
                 raise InputError(f"target has shape {tuple(target.shape)}: give the representations' {tuple(z.shape)}")
-            target = self.geometry(target.detach())
-        given = Given(target, labels, index)
+            with in_full(target):
+                target = self.geometry(target.detach())
+        with in_full(z):
+            return self._loss(z, Given(target, labels, index))
+
+    def _loss(self, z: Tensor, given: Given) -> Terms:
         self.check(z, given)
         self.build(z.shape[-1])
         self.to(z)

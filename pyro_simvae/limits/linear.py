@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pyro_simvae.checks import positive
 from pyro_simvae.errors import InputError
-from pyro_simvae.limits.covariance import LOG_2PIE, gaussian_entropy, gram
+from pyro_simvae.limits.covariance import LOG_2PIE, gaussian_entropy
 from pyro_simvae.limits.gaussian import Quadratic
 from pyro_simvae.limits.given import Given
 from pyro_simvae.limits.latents import Latents
@@ -103,7 +103,7 @@ class PCA(Quadratic):
         mean = x.mean((0, 1))
         within = (x - x.mean(1, keepdim=True)).flatten(0, 1)
         total = (x - mean).flatten(0, 1)
-        factor, failed = torch.linalg.cholesky_ex(gram(total, total) / len(total))
+        factor, failed = torch.linalg.cholesky_ex(total.mT @ total / len(total))
         if failed:
             raise InputError(f"the covariance of the {size} values has no inverse: give more views, or fewer values")
         whitened = torch.linalg.solve_triangular(factor, within.mT, upper=False)

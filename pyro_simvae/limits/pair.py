@@ -13,6 +13,7 @@ from pyro_simvae.limits.geometry import euclidean, sphere
 from pyro_simvae.limits.given import Given
 from pyro_simvae.limits.handlers import EntropyForLikelihood, PointPosterior
 from pyro_simvae.limits.latents import GaussianLatents, Latents, TracedLatents, is_gaussian
+from pyro_simvae.limits.precision import in_full
 from pyro_simvae.modalities import Modalities, present
 from pyro_simvae.sites import accepted, latent_sites, observed_arguments
 
@@ -64,7 +65,10 @@ class LimitModel(nn.Module):
                 f"{type(limit).__name__} compares all views of a group, and some groups lack a modality: "
                 "leave those out, or fit the story itself, which marginalises it"
             )
-        target = None if limit.teacher is None else limit.geometry(limit.teacher(x))
+        target = None if limit.teacher is None else limit.teacher(x)
+        if target is not None:
+            with in_full(target):
+                target = limit.geometry(target)
         given = Given(target, observed.get("labels"), observed.get("index"))
         limit.check(x, given)
         if not pyro.settings.get("module_local_params"):

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from pyro_simvae.checks import not_negative, positive
 from pyro_simvae.inference.gather import gather
-from pyro_simvae.limits.covariance import covariance, gram, scale_shortfall, squared_covariances
+from pyro_simvae.limits.covariance import covariance, scale_shortfall, squared_covariances
 from pyro_simvae.limits.gaussian import Quadratic
 from pyro_simvae.limits.geometry import standardised
 from pyro_simvae.limits.given import Given
@@ -136,7 +136,7 @@ class BarlowTwins(Quadratic):
 
     def entropy(self, z: Tensor, latents: Latents, given: Given) -> dict[str, Tensor]:
         views = gather(z).unbind(1)
-        squares = [squared_covariances(gram(a, b) / len(a)) for a, b in combinations(views, 2)]
+        squares = [squared_covariances(a.mT @ b / len(a)) for a, b in combinations(views, 2)]
         return {"redundancy": -self.lambda_param * torch.stack(squares).mean()}
 
     def constants(self, num_groups: int, num_views: int, dim: int) -> dict[str, float]:

@@ -92,6 +92,18 @@ def test_markdown_has_a_row_a_method_and_says_what_its_signs_mean(made_up):
     assert "† sees the labels" in text
 
 
+def test_markdown_names_what_has_collapsed(made_up):
+    grid, out = made_up(methods=("simvae", "simsiam"))
+    for cell in grid.cells():
+        path = cell.folder(out) / "evaluation.json"
+        evaluation = json.loads(path.read_text())
+        evaluation["scores"]["z"]["none"]["collapsed"] = float(cell.method == "simsiam" and cell.seed > 0)
+        path.write_text(json.dumps(evaluation))
+    text = markdown(results.collect(grid, out), grid, [])
+    assert "- SimSiam collapsed (seeds: 2 of 3)" in text
+    assert "SimVAE collapsed" not in text
+
+
 def test_markdown_marks_failures_and_missing_labels(made_up):
     grid, out = made_up(seeds=(0,), labels=False, methods=("simvae", "simclr"))
     cell = grid.cells()[1]

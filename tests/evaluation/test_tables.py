@@ -62,6 +62,12 @@ def test_print_evaluation_prints_all_that_there_is(console):
         assert heading in text
     assert "-100.250" in text
     assert "left out factor y: it has one value" in text
+    assert "collapsed" not in text
+
+
+def test_a_collapse_is_said(console):
+    print_evaluation({"scores": {"z": {"none": {"rankme": 1.0, "collapsed": 1.0}}}}, console)
+    assert "latent loc: collapsed, its items can hardly be told apart" in console.file.getvalue()
 
 
 def test_print_evaluation_of_modalities(console):

@@ -229,3 +229,9 @@ def test_peak_bytes_of_a_step_grow_with_the_batch():
     small, double, four_times = (bytes_of(n) for n in (1000, 2000, 4000))
     assert double - small == pytest.approx((four_times - double) / 2, rel=0.02)
     assert double - small > 1000 * J * 64 * 4  # a hidden layer alone
+
+
+def test_factorizations_are_named():
+    assert Captured(LedgerELBO(*pair()), {"x": views()}).factorizations == []
+    assert "slogdet" in Captured(LedgerELBO(*limit_pair("logdet")), {"x": views()}).factorizations[0]
+    assert "cholesky" in Captured(LedgerELBO(*limit_pair("wmse")), {"x": views()}).factorizations[0]
