@@ -1,7 +1,6 @@
 """The amortized mean-field guide: an encoder's Normal for every view's latent, and a content guide of choice."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from pyro import distributions as dist
 from pyro.nn import PyroModule
@@ -28,8 +27,8 @@ class MeanField(PyroModule):
         encoder: from `(*batch, *event)` to loc and scale, `(*batch, D)`; or one a modality.
         content: "conjugate" is exact for Gaussian stories, "amortized" fits any story, "point" is the mean of
             the latents; "auto" takes "conjugate" where it is exact, else "amortized".
-        projection: widths of the hidden layers of a projection head between the encoder's features and the latent;
-            none by default.
+        projection: widths of the hidden layers of a projection head between the encoder's features and the latent, each
+            with batch norm; none by default.
 
     Raises:
         InputError: `content` is "conjugate" for a story where it would not be exact; an unknown `content`; a width
@@ -53,16 +52,6 @@ class MeanField(PyroModule):
         """q(z | x) for x `(N, J, *event)`, or modalities: batch shape `(N, J)`, event shape `(D,)`."""
         loc, scale = self.encoder(x)
         return Gaussian(loc, scale)
-
-    @property
-    def has_projection(self) -> bool:
-        """Whether a projection head stands between features and latent."""
-        return isinstance(self.encoder, Encoder) and len(self.encoder.projection) > 0
-
-    def before_projection(self, x: Tensor) -> Tensor:
-        """What the projection head reads of x `(N, J, *event)`: `(N, J, F)`."""
-        encoder: Any = self.encoder
-        return encoder.before_projection(x)
 
     def forward(self, x: Tensor | Modalities) -> None:
         """x: `(N, J, *event)`, or modalities, whose missing views are left out."""

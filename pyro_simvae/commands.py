@@ -129,7 +129,8 @@ def evaluate(
         weights: of the best epoch on the validation objective, or of the last.
         metrics: families of metrics, of probes, style, clusters, few_labels, disentanglement, health, trust and
             generation; all by default.
-        representations: of z, content, style, features, raw, untrained and story; all that the run has by default.
+        representations: of z, content, style, features, raw, untrained and story; all that the run has by default,
+            but features, which the encoder's last layer reads, only where the guide has a projection head.
 
     Returns:
         What it writes to evaluation.json, beside what that holds of the same weights:

@@ -16,6 +16,9 @@ TITLES = {"barlow_twins": "Barlow Twins", "wmse": "W-MSE"}
 
 UNTRAINED, RAW = "untrained", "raw"
 
+PROJECTED = {"guide": {"class_path": "mean_field", "init_args": {"projection": [256]}}}
+"""A projection head with batch norm, without which SimSiam and BYOL collapse."""
+
 
 @dataclass(frozen=True)
 class Method:
@@ -45,6 +48,8 @@ METHODS: dict[str, Method] = {
     "cr_vae": Method("CR-VAE", {"model": "vae", "guide": "consistent"}),
     "iwae": Method("IWAE", {"model": "vae", "training": {"num_particles": 5}}),
     **{name: Method(TITLES.get(name, limit.__name__), {"limit": name}) for name, limit in LIMITS.items()},
+    "byol": Method("BYOL", {"limit": "byol", **PROJECTED}),
+    "simsiam": Method("SimSiam", {"limit": "simsiam", **PROJECTED}),
     "supervised": Method("Supervised", {"limit": "softmax"}),
     UNTRAINED: Method("Untrained", {"training": {"epochs": 0}}),
     RAW: Method("Raw input", fitted=False),

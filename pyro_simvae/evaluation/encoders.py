@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from pyro_simvae.local_params import local_params
 from pyro_simvae.modalities import Modalities
+from pyro_simvae.networks import Encoder
 
 
 def latent_of(guide: nn.Module, x: Tensor) -> dist.TorchDistribution:
@@ -70,21 +71,26 @@ class LatentLoc(nn.Module):
         return latent_of(self.guide, x.unsqueeze(1)).mean.squeeze(1)
 
 
+def feature_encoder(guide: nn.Module) -> Encoder | None:
+    """The encoder of a guide, or of a limit's; None where it has none of ours, or one for each modality."""
+    encoder = getattr(getattr(guide, "guide", guide), "encoder", None)
+    return encoder if isinstance(encoder, Encoder) else None
+
+
 class BeforeProjection(nn.Module):
-    """What the projection head of a guide reads, for single views.
+    """The features that an encoder's projection head, or else its last layer, reads.
 
     Args:
-        guide: one with `has_projection`.
+        encoder: the encoder.
     """
 
-    def __init__(self, guide: nn.Module) -> None:
+    def __init__(self, encoder: Encoder) -> None:
         super().__init__()
-        self.guide = guide
+        self.encoder = encoder
 
     def forward(self, x: Tensor) -> Tensor:
         """x: `(n, *event)`. Returns `(n, F)`."""
-        guide: Any = self.guide
-        return guide.before_projection(x.unsqueeze(1)).squeeze(1)
+        return self.encoder.before_projection(x)
 
 
 class OneModality(nn.Module):

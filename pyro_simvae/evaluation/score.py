@@ -12,7 +12,7 @@ from pyro_simvae.data import Dataset, Split, Splits, Views
 from pyro_simvae.errors import unknown_name
 from pyro_simvae.evaluation.clustering import cluster
 from pyro_simvae.evaluation.disentanglement import disentangle
-from pyro_simvae.evaluation.encoders import BeforeProjection, LatentLoc
+from pyro_simvae.evaluation.encoders import BeforeProjection, LatentLoc, feature_encoder
 from pyro_simvae.evaluation.features import Features, Labels, Prepared, Targets
 from pyro_simvae.evaluation.few_labels import few_label_curve
 from pyro_simvae.evaluation.generation import generate
@@ -43,7 +43,7 @@ REPRESENTATIONS = {
     "z": "latent loc",
     "content": "content",
     "style": "style, z - content",
-    "features": "before projection",
+    "features": "features",
     "raw": "raw input",
     "untrained": "untrained encoder",
     "story": "generative story",
@@ -123,7 +123,8 @@ def score(
         subject: the pair and its data.
         console: gets a line for each representation before it is scored.
         metrics: of `FAMILIES`; all by default.
-        representations: of `REPRESENTATIONS`; all that there are by default.
+        representations: of `REPRESENTATIONS`; all that there are by default, but features only of a guide with a
+            projection head.
 
     Raises:
         InputError: an unknown metric or representation; labels or factors that cannot be probed.
@@ -134,7 +135,7 @@ def score(
     board = Board(families)
     if items.labels is None:
         board.left_out.append("whatever needs labels: the data has none")
-    for name, make in _makers(subject, asked):
+    for name, make in _makers(subject, asked, representations is not None):
         if name != "z" and not set(families) & OF_ITEMS:
             continue
         console.print(f"scoring {REPRESENTATIONS[name]} ...", highlight=False)
@@ -203,16 +204,21 @@ class Board:
         self.left_out += [line for line in left_out if line not in self.left_out]
 
 
-def _makers(subject: Subject, asked: Sequence[str]) -> Iterator[tuple[str, Callable[[Split], np.ndarray]]]:
-    """The representations of items without augmentation, and how each is made of a split."""
+def _makers(subject: Subject, asked: Sequence[str], given: bool) -> Iterator[tuple[str, Callable[[Split], np.ndarray]]]:
+    """The representations of items without augmentation, and how each is made of a split.
+
+    Features are the encoder's before a projection head; without one only where they are asked for by name, as they may
+    have thousands of dimensions.
+    """
     guide, plain = subject.pair.guide, subject.views.plain
     makers: dict[str, Callable[[Split], np.ndarray]] = {
         "z": lambda split: represent(LatentLoc(guide), split, plain),
         "raw": lambda split: raw(split, plain),
         "untrained": lambda split: represent(LatentLoc(subject.untrained), split, plain),
     }
-    if getattr(guide, "has_projection", False):
-        makers["features"] = lambda split: represent(BeforeProjection(guide), split, plain)
+    encoder = feature_encoder(guide)
+    if encoder is not None and (given or len(encoder.projection)):
+        makers["features"] = lambda split: represent(BeforeProjection(encoder), split, plain)
     return ((name, makers[name]) for name in asked if name in makers)
 
 

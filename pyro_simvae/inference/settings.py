@@ -21,7 +21,8 @@ class Training:
         learning_rate: Adam's step size.
         adam_eps: Adam's ε. Losses are in nats a group, so their gradients are large beside 1e-8.
         weight_decay: decoupled from the gradient, as in AdamW.
-        schedule: "constant", or "cosine" from the learning rate to zero over the whole fit.
+        schedule: "constant", or "cosine" from the learning rate to zero over what follows the warm-up.
+        learning_rate_warmup: epochs over which the learning rate rises linearly from zero.
         gradient_clip: largest norm of the gradient, nats a group; none by default.
         likelihood_weight: multiplies log p(x|z) in the objective. The true ELBO is logged beside it.
         kl_weight: multiplies the latent terms Σ (log p - log q) in the objective: the β of a β-VAE.
@@ -39,6 +40,7 @@ class Training:
     adam_eps: float = 1e-8
     weight_decay: float = 0.0
     schedule: Literal["constant", "cosine"] = "constant"
+    learning_rate_warmup: float = 0.0
     gradient_clip: float | None = None
     likelihood_weight: float = 1.0
     kl_weight: float = 1.0
@@ -62,7 +64,7 @@ class Training:
                 if value is not None and not value > 0:
                     least = "a positive number" if field.name == "gradient_clip" else "1 or more"
                     raise InputError(f"training.{field.name} is {value}: give {least}")
-            elif field.name in ("epochs", "weight_decay", "kl_warmup") and not value >= 0:
+            elif field.name in ("epochs", "weight_decay", "learning_rate_warmup", "kl_warmup") and not value >= 0:
                 raise InputError(f"training.{field.name} is {value}: give 0 or more")
 
 

@@ -52,12 +52,14 @@ class SVI:
         views: augmentation of one image into J views, or of each modality into one.
         training: settings.
         fabric: devices and precision; launched.
-        folder: gets `metrics.csv` and `checkpoints/{last,best}.ckpt`.
+        folder: gets `metrics.csv` and `checkpoints/{last,best}.ckpt`; the best is the last where the objective moves
+            during a fit (`Limit.stationary`).
         seed: of the order of each epoch.
         engine: how steps are run, as in `Gradient`.
 
     Raises:
-        InputError: fewer training groups than one batch, or a batch that processes cannot share equally.
+        InputError: fewer training groups than one batch, or a batch that processes cannot share equally; patience
+            with an objective that moves.
     """
 
     def __init__(
@@ -104,6 +106,13 @@ class SVI:
         self.rows: list[Row] = []
         self.best = -math.inf
         self.stale_epochs = 0
+        limit = getattr(elbo.model, "limit", None)
+        self.stationary: bool = limit is None or limit.stationary
+        if training.patience is not None and not self.stationary:
+            raise InputError(
+                f"--training.patience waits for a better objective, and that of {type(limit).__name__} moves with its "
+                "teacher or codes: leave it out"
+            )
 
     def check(self) -> None:
         """Runs the pair once on the first training groups, with Pyro's checks on.
@@ -179,7 +188,7 @@ class SVI:
 
     def _step(self, images: Any, observed: Mapping[str, Tensor] = NOTHING) -> Ledger:
         position = self.epoch + self.step / self.steps_per_epoch
-        rate = self.training.learning_rate * self._learning_rate_factor(position)
+        rate = self.training.learning_rate * self._learning_rate_factor(position, 1 / self.steps_per_epoch)
         ledger = self.update(images, observed, rate, self._kl_weight(position))
         self._add(ledger, len(images))
         return ledger
@@ -223,7 +232,7 @@ class SVI:
         self.rows.append(row)
         self.epoch, self.step, self.sums = self.epoch + 1, 0, {}
         objective = row.get("valid/objective", row["train/objective"])
-        better = objective > self.best
+        better = objective > self.best or not self.stationary
         self.best = max(self.best, objective)
         self.stale_epochs = 0 if better else self.stale_epochs + 1
         self.save(*["best", "last"][not better :])
@@ -273,10 +282,14 @@ class SVI:
         warmup = self.training.kl_warmup
         return self.training.kl_weight * (min(1.0, position / warmup) if warmup > 0 else 1.0)
 
-    def _learning_rate_factor(self, position: float) -> float:
+    def _learning_rate_factor(self, position: float, step: float) -> float:
+        """What a step multiplies the learning rate by, at a position in epochs, of which it takes `step`."""
+        warmup, epochs = self.training.learning_rate_warmup, self.training.epochs
+        if position + step <= warmup + 1e-9:  # lest rounding leaves the last one to the schedule
+            return (position + step) / warmup
         if self.training.schedule == "constant":
             return 1.0
-        return 0.5 * (1 + math.cos(math.pi * min(1.0, position / self.training.epochs)))
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, (position - warmup) / max(epochs - warmup, step))))
 
     def _out_of_patience(self) -> bool:
         return self.training.patience is not None and self.stale_epochs >= self.training.patience

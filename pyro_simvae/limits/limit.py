@@ -101,6 +101,14 @@ class Limit(nn.Module, ABC):
         self.teacher: Teacher | None = None
 
     @property
+    def stationary(self) -> bool:
+        """Whether the objective is the same function of the weights throughout a fit, so that it can tell epochs apart.
+
+        It is not where it asks a teacher, or codes that are made anew: SimSiam's is best when it has collapsed.
+        """
+        return self.momentum is None and self.claim.kind != "alternating step"
+
+    @property
     def share_of_joint(self) -> float:
         """Weight of the program's own latent densities, which are those of joint content."""
         return 1.0 if self.content == "joint" else 1.0 - self.t

@@ -108,16 +108,6 @@ class LimitGuide(nn.Module):
         with PointPosterior(limit, model.latents.unit, limit.geometry):
             return self.guide(x, **accepted(self.guide, observed))
 
-    @property
-    def has_projection(self) -> bool:
-        """Whether the guide has a projection head."""
-        return getattr(self.guide, "has_projection", False)
-
-    def before_projection(self, x: Tensor) -> Tensor:
-        """What the guide's projection head reads of x `(N, J, *event)`: `(N, J, F)`."""
-        guide: Any = self.guide
-        return guide.before_projection(x)
-
     def latent(self, x: Tensor | Modalities) -> dist.TorchDistribution:
         """q(z | x) of views or modalities x: batch shape `(N, J)`, event shape `(D,)`; without batch statistics."""
         (model,) = self._limit_model

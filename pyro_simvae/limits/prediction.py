@@ -3,8 +3,9 @@
 The agreement is the plug-in form of the predictive density, log p(z | z') = log ∫ p(z | c) p(c | z') dc with a point
 guide c = h(z') in place of p(c | z'): the story's own p(z | c). No entropy is estimated, so collapse attains the
 maximum. What these methods do instead is to hold one side: with the latents held, h and its encoder seek the content
-that explains them; then the latents are renewed (Chen and He 2021, section 5). On the sphere a Gaussian story has
--|z - c|² / 2s² = (cos(z, c) - 1) / s², so that s² is but the scale of the loss.
+that explains them; then the latents are renewed (Chen and He 2021, section 5). That alone does not keep them from
+collapse: it takes batch norm in the encoder or in a projection head (their table 3; `--guide.projection`). On the
+sphere a Gaussian story has -|z - c|² / 2s² = (cos(z, c) - 1) / s², so that s² is but the scale of the loss.
 """
 
 import math
@@ -96,7 +97,7 @@ class SimSiam(Prediction):
         statement="-objective / NJ = SimSiam + 1 + ½ D log 2π at s² = 1; at other s², 1/s² times SimSiam + a constant",
         geometry="sphere",
         content="point, predicted from another view; the latents held",
-        entropy="none: collapse is a maximum, kept away by the alternation",
+        entropy="none: collapse is a maximum, which the alternation avoids where there is batch norm before it",
         parameters="s² = 1, in squared units of the sphere's radius",
         source="Chen and He 2021 (arXiv:2011.10566), equations 1 to 4",
         reference="lightly NegativeCosineSimilarity",
@@ -130,7 +131,7 @@ class BYOL(Prediction):
         statement="-objective / NJ = BYOL + ½ D log π at s² = ½; at other s², 1/(2 s²) times BYOL + a constant",
         geometry="sphere",
         content="point, predicted from another view; the latents held by an EMA teacher",
-        entropy="none: collapse is a maximum, kept away by the alternation",
+        entropy="none: collapse is a maximum, which the alternation avoids where there is batch norm before it",
         parameters="s² = ½, in squared units of the sphere's radius",
         source="Grill et al. 2020 (arXiv:2006.07733), equation 2",
         reference="lightly NegativeCosineSimilarity, 2 + 2 times it",

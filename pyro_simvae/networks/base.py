@@ -31,7 +31,7 @@ class Encoder(nn.Module):
         num_features: what `features` gives.
         event_shape: shape of one view.
         latent_dim: D.
-        projection: widths of hidden layers between the features and the latent.
+        projection: widths of hidden layers between the features and the latent, each with batch norm, as in SimCLR.
 
     Raises:
         InputError: a width that is not positive.
@@ -51,7 +51,11 @@ class Encoder(nn.Module):
         self.features = features
         self.num_features = num_features
         widths = (num_features, *projection)
-        layers = [layer for pair in itertools.pairwise(widths) for layer in (nn.Linear(*pair), nn.ReLU(inplace=True))]
+        layers = [
+            layer
+            for narrow, wide in itertools.pairwise(widths)
+            for layer in (nn.Linear(narrow, wide, bias=False), nn.BatchNorm1d(wide), nn.ReLU(inplace=True))
+        ]
         self.projection = nn.Sequential(*layers)
         self.head = nn.Linear(widths[-1], 2 * latent_dim)
         self.event_shape = torch.Size(event_shape)
@@ -59,13 +63,11 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """x: `(*batch, *event_shape)`, all of them in one pass. Returns loc and scale > 0, `(*batch, D)`."""
-        loc, scale = self._loc_and_scale(self._features(x), x.dtype)
-        shape = (*self._batch_shape(x), self.latent_dim)
-        return loc.reshape(shape), scale.reshape(shape)
+        return self._loc_and_scale(self._features(x), x.dtype, self._batch_shape(x))
 
     def from_features(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Loc and scale, `(*batch, D)`, of what `before_projection` gives, `(*batch, num_features)`."""
-        return self._loc_and_scale(features, features.dtype)
+        return self._loc_and_scale(features.flatten(0, -2), features.dtype, features.shape[:-1])
 
     def before_projection(self, x: Tensor) -> Tensor:
         """x: `(*batch, *event_shape)`. Returns the features, `(*batch, num_features)`."""
@@ -75,8 +77,8 @@ class Encoder(nn.Module):
         """The same features with a projection head of these hidden widths and a new last layer."""
         return Encoder(self.features, self.num_features, self.event_shape, self.latent_dim, widths)
 
-    def _loc_and_scale(self, features: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        loc, raw_scale = self.head(self.projection(features)).to(dtype).chunk(2, -1)
+    def _loc_and_scale(self, features: Tensor, dtype: torch.dtype, batch: torch.Size) -> tuple[Tensor, Tensor]:
+        loc, raw_scale = self.head(self.projection(features)).to(dtype).reshape(*batch, -1).chunk(2, -1)
         return loc, F.softplus(raw_scale) + 1e-5
 
     def _features(self, x: Tensor) -> Tensor:

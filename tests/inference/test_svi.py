@@ -1,6 +1,7 @@
 """The loop: resuming is exact, interrupts leave a run to go on with, and a loss that breaks stops it."""
 
 import csv
+import math
 import os
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from pyro_simvae.figures import gallery
 from pyro_simvae.guides import MeanField
 from pyro_simvae.inference import rng, svi
 from pyro_simvae.inference.elbo import LedgerELBO
+from pyro_simvae.inference.files import load_checkpoint
 from pyro_simvae.inference.settings import Training
 from pyro_simvae.likelihoods import Normal
 from pyro_simvae.models import SimVAE
@@ -159,6 +161,38 @@ def test_fit_improves_and_patience_stops(fit_images):
     assert max(scores) == scores[-3]
 
 
+def test_the_learning_rate_rises_and_falls(fit_images, monkeypatch):
+    call, rates = svi.Step.__call__, []
+
+    def recorded(self, images, observed, learning_rate, kl_weight):
+        rates.append(learning_rate)
+        return call(self, images, observed, learning_rate, kl_weight)
+
+    monkeypatch.setattr(svi.Step, "__call__", recorded)
+    settings = {"epochs": 5, "learning_rate": 0.01, "learning_rate_warmup": 1.6, "schedule": "cosine"}
+    fit_images("a", settings)
+    steps = len(rates) // 5  # an epoch
+    warm = round(1.6 * steps)
+    expected = [0.01 * (i + 1) / warm for i in range(warm)]
+    expected += [0.005 * (1 + math.cos(math.pi * (i / steps - 1.6) / 3.4)) for i in range(warm, 5 * steps)]
+    assert rates == pytest.approx(expected)
+    rates.clear()
+    fit_images("b", settings | {"schedule": "constant", "epochs": 2})
+    assert rates == pytest.approx(expected[:warm] + [0.01] * (2 * steps - warm))
+    rates.clear()
+    fit_images("c", settings | {"learning_rate_warmup": 0.0, "epochs": 2})
+    assert rates == pytest.approx([0.005 * (1 + math.cos(math.pi * i / steps / 2)) for i in range(2 * steps)])
+
+
+def test_where_the_objective_moves_the_last_epoch_is_the_best(fit_images):
+    folder = fit_images(limit="byol")
+    last, best = (load_checkpoint(folder / "checkpoints" / f"{name}.ckpt") for name in ("last", "best"))
+    assert last["epoch"] == best["epoch"] == 2
+    with pytest.raises(InputError, match=r"patience waits for .* that of BYOL moves with its teacher or codes"):
+        fit_images("patient", {"patience": 2}, limit="byol")
+    assert not (folder.parent / "patient").exists()
+
+
 def test_non_finite_loss_names_the_site_and_keeps_the_last_checkpoint(fit_images, monkeypatch):
     step, count = svi.SVI._step, iter(range(100))
 
@@ -181,6 +215,7 @@ def test_non_finite_loss_names_the_site_and_keeps_the_last_checkpoint(fit_images
         ("num_groups", -1),
         ("learning_rate", -1.0),
         ("kl_warmup", -1),
+        ("learning_rate_warmup", -1),
         ("patience", 0),
     ],
 )
