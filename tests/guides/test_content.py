@@ -8,7 +8,7 @@ from pyro.nn import PyroModule, PyroParam
 from torch.distributions import constraints
 from torch.nn import functional as F
 
-from pyro_simvae import conjugate
+from pyro_simvae import conjugate, limits
 from pyro_simvae.distributions import Gaussian
 from pyro_simvae.errors import InputError
 from pyro_simvae.guides import AmortizedContent, ConjugateContent, MeanField, PointContent
@@ -69,6 +69,42 @@ def test_content_prior_of_another_scale_is_not_conjugate():
     model = story(SimVAE)
     object.__setattr__(model, "content", lambda num_views: dist.Normal(torch.zeros(D), 3.0).to_event(1))
     assert "content is not Normal" in why_not_conjugate(model)
+
+
+class LearnedMean(SimVAE):
+    """Content around a mean that begins at zero, as an untouched edit would."""
+
+    def __init__(self, likelihood, latent_dim):
+        super().__init__(likelihood, latent_dim)
+        self.content_loc = torch.nn.Parameter(torch.zeros(latent_dim))
+
+    def content(self, num_views):
+        return Gaussian(self.content_loc, self.content_scale)
+
+
+class LearnedGain(SimVAE):
+    """Views that see the content through a gain that begins at one."""
+
+    def __init__(self, likelihood, latent_dim):
+        super().__init__(likelihood, latent_dim)
+        self.gain = torch.nn.Parameter(torch.ones(()))
+
+    def latent(self, content):
+        return Gaussian(self.gain * content, self.style_scale)
+
+
+@pytest.mark.parametrize(("cls", "reason"), [(LearnedMean, "content is not Normal"), (LearnedGain, "z is not Normal")])
+def test_a_story_that_may_leave_the_closed_form_is_not_conjugate(cls, reason):
+    model = story(cls)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    assert reason in why_not_conjugate(model)
+    torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0)
+    assert isinstance(guide(model).content, AmortizedContent)
+    limited = LedgerELBO(*limits.simclr()(model, guide(model)))
+    limited(torch.randn(6, 2, P)).objective.backward()
+    own = next(p for name, p in model.named_parameters() if name in ("content_loc", "gain"))
+    if cls is LearnedGain:  # a mean of all content is no part of how views predict each other on the sphere
+        assert own.grad is not None
 
 
 def test_content_of_fewer_dimensions_is_conjugate_in_those_of_z_that_depend_on_it():
