@@ -19,6 +19,7 @@ COMMANDS = {
     "fit": "Fit a generative story and its guide to groups of views by SVI.",
     "evaluate": "Score what a run's representation keeps of content and style, how healthy it is, and what its story "
     "generates.",
+    "encode": "Write what a run's encoder makes of each item of a split, as arrays for your own analysis.",
     "inspect": "Write a run's posterior as ArviZ data, say whether its guide can be trusted, and draw it.",
     "explore": "Write a page in which to look around in a run's latents, image by image.",
     "sample": "Draw groups of views from a fitted story's prior.",

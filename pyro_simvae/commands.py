@@ -19,6 +19,7 @@ from pyro_simvae.editing.check import check as check
 from pyro_simvae.editing.graph import graph as graph
 from pyro_simvae.editing.new import new as new
 from pyro_simvae.errors import InputError
+from pyro_simvae.evaluation.encode import encode as encode
 from pyro_simvae.fitted import open_run, weights_file
 from pyro_simvae.inference import rng
 from pyro_simvae.inference.files import load_checkpoint, write_text
@@ -26,7 +27,7 @@ from pyro_simvae.inference.gather import alone
 from pyro_simvae.inference.hardware import fabric_of
 from pyro_simvae.inference.processes import Processes, launched
 from pyro_simvae.inference.progress import Progress
-from pyro_simvae.inference.settings import Hardware, Training
+from pyro_simvae.inference.settings import Hardware, Training, settings
 from pyro_simvae.inference.svi import SVI, load_weights
 from pyro_simvae.inspection.command import explore as explore
 from pyro_simvae.inspection.command import inspect as inspect
@@ -62,8 +63,8 @@ def fit(
         guide: mean_field, exact, or path/to/guide.py:Class.
         limit: a discriminative limit of the story in place of its ELBO; `pyro-simvae limits` lists them.
         latent_dim: D.
-        training: how the ELBO is optimized.
-        hardware: on what.
+        training: how the ELBO is optimized; in Python also a dictionary.
+        hardware: on what; likewise.
         seed: of initial weights, order, views and draws.
         out: the run folder, new or empty; by default the next free runs/DATA-MODEL-NUMBER.
         resume: go on with the run in `out`, from its last checkpoint.
@@ -75,6 +76,7 @@ def fit(
         InputError: whatever cannot be used, before anything is written; a non-finite loss.
         KeyboardInterrupt: after Ctrl-C, once a checkpoint is written; `resume` goes on from there.
     """
+    training, hardware = settings(Training, training), settings(Hardware, hardware)
     config = exp.Config(data, views, network, likelihood, model, guide, latent_dim, training, hardware, seed, limit)
     if resume:
         folder, config = _resumed(out, config)

@@ -19,9 +19,9 @@ from pyro_simvae.networks import Network
 
 Spec = str | Mapping[str, Any]
 """A name ("simvae"), a class in a file ("path/to/story.py:Story", or "path/to/story.py" where the file defines one
-story), an import path ("package.module.Class"), for
-data also "folder:PATH", "shards:PATTERN", "arrays:PATH" and "paired_folder:PATH"; or any of these as
-{"class_path": ..., "init_args": {...}}."""
+story), an import path ("package.module.Class"), for data also "folder:PATH", "shards:PATTERN", "arrays:PATH" and
+"paired_folder:PATH"; or any of these as {"class_path": ..., "init_args": {...}}. In Python a class stands for its
+import path."""
 
 KNOWN: dict[str, dict[str, str]] = {
     "data": DATASETS,
@@ -86,9 +86,22 @@ ON_REQUEST = ("num_items", "num_classes")
 """Of these, the ones that only a class with such an argument gets."""
 
 
-def normalize(kind: str, spec: Spec) -> dict[str, Any]:
+def normalize(kind: str, spec: Spec | type) -> dict[str, Any]:
     """{"class_path", "init_args"} of any form of a spec; the class path stays as it was written, but for the class of
-    a file that names none."""
+    a file that names none.
+
+    Raises:
+        InputError: neither a name nor a class that a name stands for.
+    """
+    if inspect.isclass(spec):
+        if spec.__module__ == "__main__" or "<locals>" in spec.__qualname__:
+            raise InputError(
+                f"the {kind} {spec.__name__} is defined in a notebook or script, and a run keeps its parts by name: "
+                "write it to a file, and give path/to/file.py"
+            )
+        spec = f"{spec.__module__}.{spec.__qualname__}"
+    if not isinstance(spec, (str, Mapping)):
+        raise InputError(f"the {kind} is a {type(spec).__name__}: give a name, path/to/file.py:Class, or a class")
     if not isinstance(spec, Mapping):
         spec = {"class_path": spec}
     if unknown := set(spec) - {"class_path", "init_args"}:

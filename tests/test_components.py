@@ -1,9 +1,13 @@
 """From names to classes: what a file holds."""
 
 import pytest
+import torch
+from pyro.nn import PyroModule
 
 from pyro_simvae.components import load_class, normalize
 from pyro_simvae.errors import InputError
+from pyro_simvae.inference.settings import Training, settings
+from pyro_simvae.models import SimVAE
 
 BASE = "from pyro.nn import PyroModule\n\n\n"
 ONE = BASE + "class Only(PyroModule):\n    pass\n\n\nclass Helper:\n    pass\n"
@@ -75,3 +79,22 @@ def test_a_file_that_cannot_be_run(tmp_path, text, said):
     path.write_text(text)
     with pytest.raises(InputError, match=said):
         load_class("model", f"{path}:Only")
+
+
+def test_a_class_stands_for_its_name():
+    assert normalize("model", SimVAE)["class_path"] == "pyro_simvae.models.simvae.SimVAE"
+
+    class Here(PyroModule):
+        pass
+
+    with pytest.raises(InputError, match=r"Here is defined in a notebook or script, .* write it to a file"):
+        normalize("model", Here)
+    with pytest.raises(InputError, match="the data is a Tensor: give a name"):
+        normalize("data", torch.zeros(3))
+
+
+def test_settings_from_a_dictionary():
+    assert settings(Training, {"epochs": 3}) == Training(epochs=3)
+    assert settings(Training, Training()) == Training()
+    with pytest.raises(InputError, match="unknown setting of Training 'epoch': did you mean epochs"):
+        settings(Training, {"epoch": 3})

@@ -73,8 +73,8 @@ class LatentLoc(nn.Module):
 
 def feature_encoder(guide: nn.Module) -> Encoder | None:
     """The encoder of a guide, or of a limit's; None where it has none of ours, or one for each modality."""
-    encoder = getattr(getattr(guide, "guide", guide), "encoder", None)
-    return encoder if isinstance(encoder, Encoder) else None
+    found = [module for module in guide.modules() if isinstance(module, Encoder)]
+    return found[0] if len(found) == 1 else None
 
 
 class BeforeProjection(nn.Module):

@@ -1,12 +1,25 @@
 """The settings of a fit: how the objective is optimized, and on what."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Literal, Self, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Self, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from pyro_simvae.checks import positive
 from pyro_simvae.errors import InputError, unknown_name
 
 Engine = Literal["auto", "eager", "graph", "compile"]
+Settings = TypeVar("Settings")
+
+
+def settings(kind: type[Settings], given: Any) -> Settings:
+    """Settings of a kind, given as such or as a dictionary. Raises InputError for a name that it does not have."""
+    if not isinstance(given, Mapping):
+        return cast(Settings, given)
+    known = [field.name for field in fields(cast(Any, kind))]
+    for name in given:
+        if name not in known:
+            raise unknown_name(f"setting of {kind.__name__}", name, known)
+    return kind(**given)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from rich.progress import Progress
 
 from pyro_simvae.checks import count
 from pyro_simvae.components import Spec
-from pyro_simvae.errors import InputError, unknown_name
+from pyro_simvae.errors import InputError
 from pyro_simvae.inference.files import write_text
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def inspect(
         InputError: no such run or images; images of another shape; `out` is already used.
     """
     from pyro_simvae.figures.posterior import draw_inspection
-    from pyro_simvae.fitted import open_run
+    from pyro_simvae.fitted import items_of, open_run
     from pyro_simvae.inspection.diagnosis import diagnose, summary_of
     from pyro_simvae.inspection.groups import chosen
     from pyro_simvae.inspection.store import read
@@ -77,7 +77,7 @@ def inspect(
     count("num_draws", num_draws, least=2)
     console, fitted = Console(soft_wrap=True), open_run(Path(run))
     folder = _folder(out, fitted.folder / "inspection")
-    items = _items(fitted, data, split)
+    items = items_of(fitted, data, split)
     index = chosen(items, num_images, images)
     num_views = fitted.config.training.num_views
     console.print(f"{folder}: {len(index)} groups of {num_views} views, {num_draws} draws each", highlight=False)
@@ -127,7 +127,7 @@ def explore(
     Raises:
         InputError: no such run; views that are no images; `out` exists or is no .html file.
     """
-    from pyro_simvae.fitted import open_run
+    from pyro_simvae.fitted import items_of, open_run
     from pyro_simvae.inspection.groups import chosen
     from pyro_simvae.inspection.points import points_of
 
@@ -138,7 +138,7 @@ def explore(
     if out and path.exists():
         raise InputError(f"{path} exists: choose another --out")
     fitted = open_run(Path(run))
-    items = _items(fitted, None, split)
+    items = items_of(fitted, None, split)
     index = chosen(items, num_images)
     count("num_draws", num_draws, least=2)
     with _progress(console) as bar:
@@ -160,24 +160,6 @@ def _folder(out: str | None, default: Path) -> Path:
     if out and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} is already used: choose another --out")
     return folder
-
-
-def _items(fitted: "Run", data: Spec | None, split: str) -> "Split":
-    """The split to look at; it and the pair go to the device of the run's hardware."""
-    from pyro_simvae import components
-    from pyro_simvae.inference.hardware import fabric_of
-
-    splits = fitted.experiment.splits if data is None else components.build("data", data).load()
-    names = splits._fields
-    if split not in names:
-        raise unknown_name("split", split, names)
-    found: Split = getattr(splits, split)
-    expected, shape = fitted.experiment.splits.train.event_shape, found.event_shape
-    if shape != expected:
-        raise InputError(f"the images are {shape}, those of the run {expected}: give images of the run's shape")
-    device = fabric_of(fitted.config.hardware).device
-    fitted.experiment.pair.to(device)
-    return found.to(device)
 
 
 def _write_tree(

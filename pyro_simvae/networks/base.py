@@ -78,7 +78,9 @@ class Encoder(nn.Module):
         return Encoder(self.features, self.num_features, self.event_shape, self.latent_dim, widths)
 
     def _loc_and_scale(self, features: Tensor, dtype: torch.dtype, batch: torch.Size) -> tuple[Tensor, Tensor]:
-        loc, raw_scale = self.head(self.projection(features)).to(dtype).reshape(*batch, 2 * self.latent_dim).chunk(2, -1)
+        loc, raw_scale = (
+            self.head(self.projection(features)).to(dtype).reshape(*batch, 2 * self.latent_dim).chunk(2, -1)
+        )
         return loc, F.softplus(raw_scale) + 1e-5
 
     def _features(self, x: Tensor) -> Tensor:
