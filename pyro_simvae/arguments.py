@@ -5,11 +5,13 @@ import paths; this file turns the names that people write (`simvae`, `path/to/st
 paths, and back for config.yaml.
 """
 
+import difflib
 import inspect
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -39,6 +41,10 @@ def words(name: str, arguments: Sequence[str]) -> list[str]:
     if name == "fit":
         names = "|".join(field.name for field in fields(Hardware))
         given = [re.sub(f"^--({names})(?==|$)", r"--hardware.\1", word) for word in given]
+    if name == "evaluate":  # one word for a list of one
+        lists = ("--metrics", "--representations")
+        before = ["", *given[:-1]]
+        given = [f"[{w}]" if b in lists and w[:1] != "[" else w for b, w in zip(before, given, strict=True)]
     if name not in KINDS:
         return given
     if name in ON_STORIES:
@@ -46,7 +52,7 @@ def words(name: str, arguments: Sequence[str]) -> list[str]:
             raise InputError(f"{name} needs a story: give path/to/story.py, or a name such as simvae")
         if not given[0].startswith("-"):
             given.insert(0, "--model")
-    return list(_import_paths(given))
+    return list(_import_paths(_named_first(given)))
 
 
 def register_mode() -> str:
@@ -95,7 +101,46 @@ def options(name: str, parsed: Namespace) -> dict[str, Any]:
     return found
 
 
+def own_folder(given: Sequence[str], parsed: Namespace) -> str | None:
+    """The run that `fit --config RUN/config.yaml --resume true` goes on with: the config's own folder.
+
+    The file says where it was written, which a copied or renamed run no longer is. None without a config, or where
+    --out says something else.
+    """
+    configs = parsed.get("config") or []
+    if not configs or any(word.partition("=")[0] == "--out" for word in given):
+        return None
+    path = Path(str(configs[-1]))
+    return str(path.parent) if path.name == "config.yaml" and (path.parent / "checkpoints").is_dir() else None
+
+
+def nearest(option: str, parser: ArgumentParser) -> str:
+    """What an unknown option may have been meant for: those of a like name, or that end in it."""
+    known = sorted({word for action in parser._actions for word in action.option_strings if word.startswith("--")})
+    leaf = option.partition("=")[0].removeprefix("--").rpartition(".")[2]
+    leaf = {"batch_size": "num_groups", "lr": "learning_rate"}.get(leaf, leaf)
+    ends = [word for word in known if word.endswith(f".{leaf}") and not word.endswith(".help")]
+    near = ends or difflib.get_close_matches(option, known, n=3, cutoff=0.7)
+    return f": did you mean {' or '.join(near)}?" if near else ""
+
+
 # -- names to import paths and back -----------------------------------------------------------------------------
+
+
+def _named_first(arguments: Sequence[str]) -> list[str]:
+    """The same, with each component named before its options, which are those of the class that is named."""
+    first: list[str] = []
+    rest: list[str] = []
+    words = iter(arguments)
+    for word in words:
+        option, equals, _ = word.partition("=")
+        if option.removeprefix("--") in KNOWN and option.startswith("--"):
+            first += [word] if equals else [word, *(value for value in [next(words, None)] if value is not None)]
+        else:
+            rest.append(word)
+    configs = [i for i, word in enumerate(rest) if word.partition("=")[0] == "--config"]
+    begin = 0 if not configs else configs[-1] + (1 if "=" in rest[configs[-1]] else 2)  # a config comes before both
+    return rest[:begin] + first + rest[begin:]
 
 
 def _import_paths(arguments: Sequence[str]) -> Iterator[str]:

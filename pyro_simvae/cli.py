@@ -47,8 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from pyro_simvae import arguments as args
 
         command = _command(name)
-        parsed = parser(name, command).parse_args([name, *args.words(name, given[1:])])
-        options = args.options(name, parsed[name])
+        parsed = _parsed(name, command, given[1:])
+        options = args.options(name, parsed)
+        if options.get("resume") and (folder := args.own_folder(given, parsed)):
+            options["out"] = folder
         out = options.get("out") or ""
         result = command(**options)
     except KeyboardInterrupt:
@@ -66,6 +68,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         mend = f"free some space, then {then}" if full else "choose a path that can be used"
         return _refuse(f"{error.strerror or error}: {error.filename or out}: {mend}")
     return 1 if name == "check" and result.faults else 0
+
+
+def _parsed(name: str, command: Callable[..., Any], given: Sequence[str]) -> Any:
+    """The command's options. Raises ArgumentError or InputError for words that are none."""
+    from pyro_simvae import arguments as args
+
+    made = parser(name, command)
+    words = args.words(name, given)
+    try:
+        return made.parse_args([name, *words])[name]
+    except ArgumentError as error:
+        unknown = re.search(r"[Uu]nrecognized arguments: (--\S+)", str(error))
+        if unknown is None:
+            raise
+        alone = ArgumentParser(exit_on_error=False)
+        args.add_arguments(alone, name, command)
+        raise InputError(f"unknown option {unknown[1]}{args.nearest(unknown[1], alone)}") from error
 
 
 def parser(name: str = "", command: Callable[..., Any] | None = None) -> ArgumentParser:

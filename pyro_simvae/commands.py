@@ -96,13 +96,20 @@ def _fit(experiment: exp.Experiment, config: exp.Config, folder: Path, fabric: F
     with processes.alike():
         with rng.isolated(config.seed), alone():
             svi = _loop(experiment, config, folder, fabric)
-            svi.check()
-        if first and not resume:
-            exp.create_run(folder, config)
+            with exp.blaming(config):
+                svi.check()
+        if first:
+            if resume:
+                exp.lengthen(folder, config.training.epochs)
+            else:
+                exp.create_run(folder, config)
     with rng.isolated(processes.seed(config.seed)):
         if resume:
             svi.restore("last")
-            console.print(f"going on with {folder} at epoch {svi.epoch + 1}, step {svi.step + 1}", highlight=False)
+            place = f"at epoch {svi.epoch + 1}, step {svi.step + 1}"
+            if svi.epoch >= config.training.epochs:
+                place = f"which has its {svi.epoch} epochs already (give more by --training.epochs)"
+            console.print(f"going on with {folder} {place}", highlight=False)
         else:
             svi.save("best", "last")  # so that a run can be resumed from its first step on
             console.print(_headline(experiment, config, folder), highlight=False)

@@ -204,7 +204,8 @@ def _bases(kind: str) -> str:
 
 def own_arguments(kind: str, cls: type) -> dict[str, inspect.Parameter]:
     """The constructor arguments of a component that are the user's options."""
-    return {n: p for n, p in inspect.signature(cls).parameters.items() if n not in GIVEN[kind]}
+    named = [p for p in inspect.signature(cls).parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    return {p.name: p for p in named if p.name not in GIVEN[kind]}
 
 
 def _attribute(module: Any, class_name: str, spec: str) -> type:

@@ -2,7 +2,9 @@
 
 import itertools
 import shutil
-from collections.abc import Mapping
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +16,7 @@ from pyro_simvae import components
 from pyro_simvae.components import Spec
 from pyro_simvae.data import Dataset, Split, Splits, Views
 from pyro_simvae.data.paired import views_of
-from pyro_simvae.errors import InputError, unknown_name
+from pyro_simvae.errors import InputError, first_line, unknown_name
 from pyro_simvae.inference import rng
 from pyro_simvae.inference.elbo import LedgerELBO
 from pyro_simvae.inference.files import write_text
@@ -95,7 +97,8 @@ def build(config: Config) -> Experiment:
     splits = dataset.load()
     event_shape = splits.train.event_shape
     views = views_of(components.build("views", config.views or dataset.views), event_shape)
-    return Experiment(dataset, splits, views, build_pair(config, splits.train))
+    with blaming(config):
+        return Experiment(dataset, splits, views, build_pair(config, splits.train))
 
 
 def build_pair(config: Config, train: Split) -> LedgerELBO:
@@ -198,7 +201,7 @@ def read_run(folder: Path) -> Config:
 
 
 def differences(old: Config, new: Config) -> list[str]:
-    """Entries in which a resumed run's config may not differ from the one that it began with."""
+    """Entries, dotted, in which a resumed run's config may not differ from the one that it began with."""
     before, after = old.to_dict(), new.to_dict()
     for plain in (before, after):
         # A longer fit, another machine and another place of the story's file are no other experiment.
@@ -206,7 +209,50 @@ def differences(old: Config, new: Config) -> list[str]:
         for kind in components.KNOWN:
             if plain[kind] is not None:
                 plain[kind]["class_path"] = plain[kind]["class_path"].rpartition(":")[2]
-    return sorted(key for key in before if before[key] != after[key])
+    return sorted(_differing(before, after))
+
+
+def _differing(before: Any, after: Any, name: str = "") -> Iterator[str]:
+    if isinstance(before, dict) and isinstance(after, dict):
+        other = before.get("class_path") != after.get("class_path")  # whose arguments are others too
+        for key in {} if other else before | after:
+            inner = name if key == "init_args" else f"{name}.{key}".lstrip(".")
+            yield from _differing(before.get(key), after.get(key), inner)
+        if other:
+            yield name
+    elif before != after:
+        yield name
+
+
+def lengthen(folder: Path, epochs: int) -> None:
+    """Writes into a run's config.yaml how long the fit is now."""
+    path = folder / "config.yaml"
+    plain = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if plain["training"]["epochs"] != epochs:
+        plain["training"]["epochs"] = epochs
+        write_text(path, yaml.safe_dump(plain, sort_keys=False))
+
+
+@contextmanager
+def blaming(config: Config) -> Iterator[None]:
+    """Inside, what goes wrong in a file of the user's is an InputError that says where."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        files = {str(path.resolve()): path for path in _user_files(config).values()}
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in files]
+        if frames:
+            file, place = files[frames[-1].filename], f", line {frames[-1].lineno} ({frames[-1].line})"
+        elif (
+            files and isinstance(error, TypeError) and ".forward() " in str(error)
+        ):  # called with what it does not take
+            file, place = _user_files(config).get("model", next(iter(files.values()))), ""
+        else:
+            raise
+        more = f"; pyro-simvae check {file} says more" if file == _user_files(config).get("model") else ""
+        raise InputError(f"{file}{place}, {type(error).__name__}: {first_line(error)}{more}") from error
 
 
 def _named(config: Config) -> list[str]:

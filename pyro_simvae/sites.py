@@ -58,6 +58,8 @@ def latent_sites(model: nn.Module, num_groups: int = 2, num_views: int = 2, cont
         except InputError:
             raise
         except ValueError as error:  # what Pyro raises where shapes and plates do not fit
+            if "Expected parameter" in str(error):  # torch's, for a parameter out of range
+                raise
             raise InputError(
                 f"the story {type(model).__name__} does not run for {num_groups} groups of {num_views} views "
                 f"({str(error).splitlines()[0]}): give its sites the plates' dims -2 and -1 and .to_event(1)"

@@ -4,6 +4,7 @@ import errno
 import json
 import math
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -115,7 +116,80 @@ def test_resume_makes_a_run_longer_and_refuses_another_story(fit, tmp_path, caps
     capsys.readouterr()
     assert cli.main([*config, "--latent_dim", "4"]) == 2
     assert "was begun with another latent_dim" in capsys.readouterr().err
+    assert cli.main([*config, "--training.learning_rate", "0.5", "--model.style_scale", "0.1"]) == 2
+    assert "was begun with another model.style_scale, training.learning_rate: " in capsys.readouterr().err
     assert (tmp_path / "run" / "config.yaml").read_bytes() == before
+    assert cli.main(config) == 0  # the length of the resumed fit is the run's now
+    assert "going on with" in (told := capsys.readouterr().out)
+    assert "which has its 2 epochs already" in told
+
+
+def test_a_copied_run_is_resumed_not_the_first_one(fit, tmp_path):
+    assert fit() == 0
+    shutil.copytree(tmp_path / "run", tmp_path / "copy")
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    config = str(tmp_path / "copy" / "config.yaml")
+    assert cli.main(["fit", "--config", config, "--resume", "true", "--training.epochs", "2"]) == 0
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
+    assert len((tmp_path / "copy" / "metrics.csv").read_text().splitlines()) == 3
+
+
+def test_options_may_come_before_their_component(fit, tmp_path, refused):
+    assert fit("--model.style_scale", "0.2", "--model", "simvae") == 0
+    config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert config["model"]["init_args"]["style_scale"] == 0.2
+    refused(fit("--model.style_scale", "0.2", "--model", "vae", out="vae"), "option of --model vae", "vae")
+
+
+@pytest.mark.parametrize(
+    ("option", "meant"),
+    [
+        ("--epochs", "did you mean --training.epochs"),
+        ("--training.epoch", "did you mean --training.epochs"),
+        ("--batch_size", "did you mean --training.num_groups"),
+        ("--latent_dims", "did you mean --latent_dim"),
+        ("--zzzzzz", "unknown option --zzzzzz"),
+    ],
+)
+def test_an_unknown_option_is_compared_with_the_known(fit, refused, option, meant):
+    refused(fit(option, "2"), meant)
+
+
+RUNNING = """
+import pyro
+import torch
+from pyro import distributions as dist
+from pyro.nn import PyroModule
+
+class Story(PyroModule):
+    def __init__(self, likelihood, latent_dim, scale: float = 1.0):
+        super().__init__()
+        self.likelihood, self.latent_dim, self.scale = likelihood, latent_dim, scale
+
+    def forward(self, x=None, num_groups=1, num_views=2):
+        if x is not None:
+            num_groups, num_views = x.shape[:2]
+        with pyro.plate("groups", num_groups, dim=-2):
+            content = pyro.sample("content", dist.Normal(torch.zeros(self.latent_dim), self.scale).to_event(1))
+            with pyro.plate("views", num_views, dim=-1):
+                z = pyro.sample("z", dist.Normal(content, 0.5).to_event(1))
+                return pyro.sample("x", self.likelihood(z), obs=x)
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (("dist.Normal(content, 0.5)", "dist.Normal(contents, 0.5)"), "NameError: name 'contents' is not defined"),
+        (("0.5).to_event(1)", "-0.5).to_event(1)"), "ValueError: Expected parameter scale"),
+        (('"z", dist', '"content", dist'), "Multiple sample sites named 'content'"),
+        (("num_groups=1, num_views=2", "groups=1"), "unexpected keyword argument 'num_groups'"),
+    ],
+)
+def test_a_mistake_in_a_story_is_told_with_its_place(fit, refused, tmp_path, change, text):
+    path = tmp_path / "story.py"
+    path.write_text(RUNNING.replace(*change))
+    refused(fit("--model", str(path)), text)
 
 
 @pytest.mark.parametrize(

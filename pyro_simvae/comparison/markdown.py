@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from pyro_simvae.comparison.grid import Grid
+from pyro_simvae.comparison.methods import UNTRAINED
 from pyro_simvae.comparison.results import Failure, reasons
 from pyro_simvae.comparison.summary import Entry, headline, summarize
 
@@ -55,7 +56,7 @@ def legend(scores: pd.DataFrame, grid: Grid) -> list[str]:
         lines.append("† sees the labels while it is fitted, and is left out of the bold.")
     state = scores[(scores["representation"] == "z") & (scores["metric"] == "collapsed")]
     for name, values in state.groupby("method", sort=False)["value"]:
-        if found := int(values.sum()):
+        if name != UNTRAINED and (found := int(values.sum())):
             lines.append(
                 f"{grid.methods[str(name)].title} collapsed (seeds: {found} of {len(values)}): its latents can hardly "
                 "be told apart, and probes magnify what is left."

@@ -132,7 +132,10 @@ def _fail(task: Task, error: BaseException) -> str:
     message = " ".join(str(error).split("\nTrace Shapes")[0].split())  # Pyro appends its trace
     reason = message if isinstance(error, InputError) else f"{type(error).__name__}: {message}"
     if isinstance(error, BrokenProcessPool):
-        reason = "the process was killed (out of memory?)"
+        reason = (
+            "its process ended: killed, perhaps for want of memory, or, from a script, lacking its line if "
+            "__name__ == '__main__':"
+        )
     task.folder.parent.mkdir(parents=True, exist_ok=True)
     cell = task.cell
     plain = {"data": cell.data, "method": cell.method, "seed": cell.seed, "reason": reason, "log": task.log.name}

@@ -13,7 +13,7 @@ from torch import Tensor
 from pyro_simvae.data.carving import carve
 from pyro_simvae.data.memory import MemorySplit
 from pyro_simvae.data.splits import Batch, Dataset, Split, Splits, index_batches
-from pyro_simvae.errors import InputError
+from pyro_simvae.errors import InputError, unknown_name
 
 
 class VectorGroups(Split):
@@ -68,12 +68,13 @@ class Arrays(Dataset):
     """An .npz file of images or of ready-made views.
 
     It holds `images` (M, H, W) or (M, C, H, W), uint8 or float in [0, 1]; or `views` (M, J, P), real vectors,
-    J views of each of M groups. Either may come with `labels` (M,), integers or strings.
+    J views of each of M groups. Either may come with `labels` (M,), integers or strings. `test_images` or `test_views`
+    and `test_labels` are a test split of their own; otherwise one is held out.
 
     Args:
         path: The file.
         valid_fraction: Share of the training items held out for validation, in (0, 1).
-        test_fraction: Share of all items held out for the test, in (0, 1).
+        test_fraction: Share of all items held out for the test, in (0, 1), where the file has no test split.
         split_seed: Chooses both.
     """
 
@@ -89,6 +90,12 @@ class Arrays(Dataset):
         arrays = read_arrays(self.path)
         if ("images" in arrays) == ("views" in arrays):
             raise InputError(f"{self.path} must hold either images or views, it has {_names(arrays)}; save one of them")
+        kind_of_items = "images" if "images" in arrays else "views"
+        known = [kind_of_items, "labels", f"test_{kind_of_items}", "test_labels"]
+        for name in arrays:
+            if name not in known:
+                raise unknown_name(f"array in {self.path}", name, known)
+        arrays, given = _joined(arrays, kind_of_items, self.path)
         items = as_images(arrays["images"]) if "images" in arrays else as_views(arrays["views"])
         labels = None
         if "labels" in arrays:
@@ -96,7 +103,10 @@ class Arrays(Dataset):
         if "views" in arrays:
             self.views = "none"
 
-        rest, test = carve(len(items), self.test_fraction, self.split_seed, labels)
+        if given:
+            rest, test = torch.arange(len(items) - given), torch.arange(len(items) - given, len(items))
+        else:
+            rest, test = carve(len(items), self.test_fraction, self.split_seed, labels)
         train, valid = carve(len(rest), self.valid_fraction, self.split_seed, None if labels is None else labels[rest])
         kind = MemorySplit if "images" in arrays else VectorGroups
         return Splits(
@@ -105,6 +115,25 @@ class Arrays(Dataset):
                 for index in (rest[train], rest[valid], test)
             )
         )
+
+
+def _joined(arrays: dict[str, Any], kind: str, path: str) -> tuple[dict[str, Any], int]:
+    """The arrays with those of the test split behind the others, and how many items are of it."""
+    test = f"test_{kind}"
+    if test not in arrays:
+        if "test_labels" in arrays:
+            raise InputError(f"{path} has test_labels and no {test}: save {test} too")
+        return arrays, 0
+    if ("labels" in arrays) != ("test_labels" in arrays):
+        raise InputError(f"{path} has labels of one split only: save labels and test_labels, or neither")
+    joined = {}
+    for name in (kind, *(["labels"] if "labels" in arrays else [])):
+        parts = arrays[name], arrays[f"test_{name}"]
+        if parts[0].shape[1:] != parts[1].shape[1:] or parts[0].dtype.kind != parts[1].dtype.kind:
+            described = " and ".join(f"{part.dtype} {part.shape}" for part in parts)
+            raise InputError(f"{path} has {name} and test_{name} that are {described}: save both alike")
+        joined[name] = np.concatenate(parts)
+    return joined, len(arrays[test])
 
 
 def read_arrays(path: str) -> dict[str, Any]:

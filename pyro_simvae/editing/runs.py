@@ -87,6 +87,8 @@ class _Recorder(Messenger):
         self.params: set[str] = set()
 
     def _pyro_sample(self, msg: Any) -> None:
+        if msg["name"] in self.sites and not site_is_subsample(msg):
+            raise InputError(f"two sites are called {msg['name']!r}: give each a name of its own")
         if msg["is_observed"] or site_is_subsample(msg):
             return
         if msg["name"] in self.given:

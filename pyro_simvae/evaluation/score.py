@@ -105,6 +105,7 @@ class Subject(NamedTuple):
 
 def choose(kind: str, names: Sequence[str] | None, known: Mapping[str, str]) -> list[str]:
     """The names asked for, all by default. Raises InputError for an unknown one, with the nearest."""
+    names = [names] if isinstance(names, str) else names
     for name in names or []:
         if name not in known:
             raise unknown_name(kind, name, known)

@@ -83,3 +83,31 @@ def test_missing_and_foreign_files(tmp_path: Path) -> None:
     np.save(tmp_path / "one.npy", BYTES)
     with pytest.raises(InputError, match=r"one.npy is not an .npz file; write it with numpy.savez"):
         Arrays(str(tmp_path / "one.npy")).load()
+
+
+def test_a_test_split_of_its_own(tmp_path: Path) -> None:
+    labels = np.array(["b", "a", "c"] * 10)
+    data = Arrays(
+        save(tmp_path, images=BYTES[:24], labels=labels[:24], test_images=BYTES[24:], test_labels=labels[24:])
+    )
+    train, valid, test = data.load()
+    assert len(train) + len(valid) == 24
+    np.testing.assert_array_equal(test.images(torch.arange(6))[:, 0], BYTES[24:])
+    assert test.labels is not None
+    assert [data.classes[label] for label in test.labels] == list(labels[24:])  # type: ignore[index]
+    views = np.random.default_rng(0).normal(size=(30, 3, 7))
+    assert len(Arrays(save(tmp_path, views=views[:20], test_views=views[20:])).load().test) == 10
+
+
+@pytest.mark.parametrize(
+    ("arrays", "said"),
+    [
+        ({"label": np.arange(30)}, "unknown array in .* 'label': did you mean labels"),
+        ({"test_labels": np.arange(30)}, "has test_labels and no test_images: save test_images too"),
+        ({"test_images": BYTES, "labels": np.arange(30)}, "labels of one split only: save labels and test_labels"),
+        ({"test_images": BYTES[:, :3]}, "images and test_images that are uint8"),
+    ],
+)
+def test_arrays_that_do_not_belong(tmp_path: Path, arrays: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        Arrays(save(tmp_path, images=BYTES, **arrays)).load()

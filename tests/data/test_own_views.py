@@ -6,6 +6,7 @@ import yaml
 from torch import nn
 
 from pyro_simvae import cli
+from pyro_simvae.components import build, complete
 from pyro_simvae.data import Augmentation, OwnAugmentation
 from pyro_simvae.data.own_views import OwnViews
 from pyro_simvae.data.paired import views_of
@@ -29,6 +30,11 @@ class Noisy(OwnAugmentation):
 class Noisy(OwnAugmentation):
     def forward(self, items):
         return items + 0.1 * torch.randn_like(items)
+
+
+class Plain(OwnAugmentation):
+    def forward(self, items):
+        return items
 
 
 class Returning(OwnAugmentation):
@@ -83,6 +89,11 @@ def test_images_stay_in_the_unit_interval_and_vectors_as_they_are():
 def test_other_shapes_are_refused(change, found):
     with pytest.raises(InputError, match=rf"Returning makes .*{found} of .*float32 .* should have the shape"):
         OwnViews(Returning(change), EVENT)(torch.rand(N, 1, *EVENT), J)
+
+
+def test_without_a_constructor_of_its_own_it_has_no_options():
+    assert complete("views", Plain) == {"class_path": f"{__name__}.Plain", "init_args": {}}
+    assert isinstance(build("views", Plain), Plain)
 
 
 def test_of_paired_data_images_alone_are_augmented():

@@ -112,6 +112,7 @@ FAULTS = [
     ("global_param", "shift", ORIGIN, f'shift = pyro.param("shift", torch.zeros(()))\n{INDENT}{ORIGIN} shift +'),
     ("discrete", "k", ORIGIN, f'k = pyro.sample("k", dist.Bernoulli(0.5))[..., None]\n{INDENT}{ORIGIN} k +'),
     ("global_scale", "shift", PLATE, f'shift = pyro.sample("shift", dist.Normal(0.0, 1.0))\n        {PLATE}'),
+    ("error", "", RETURN, f'pyro.sample("z", dist.Normal(z, 1.0).to_event(1))\n{INDENT}    {RETURN}'),
     ("seed", "", PLATE, f"torch.manual_seed(0)\n        {PLATE}"),
     ("seed", "", SCALE, f"{SCALE}\n        torch.manual_seed(0)"),
     ("random", "content", ORIGIN, f"{ORIGIN} np.random.default_rng().normal() +"),
