@@ -57,3 +57,12 @@ def test_limit_in_plain_pyro_takes_a_step():
     assert math.isfinite(names["svi"].step(torch.rand(4, 2, 1, 8, 8)))
     pyro.clear_param_store()
     assert names["loss"].isfinite()
+
+
+def test_a_run_opens_in_python(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(next(block for block in BLOCKS if "pyro_simvae.open_run" in block), names)
+    encoding = names["encoding"]
+    assert encoding.z.shape == encoding.z_scale.shape == encoding.content.shape == (100, 16)
+    assert len(encoding.features) == 100

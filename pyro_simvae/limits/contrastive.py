@@ -1,7 +1,7 @@
 """Contrastive limits: the entropy is a kernel density under the story's own predictive kernel.
 
-The predictive kernel of a Gaussian story is exp(-|z - z'|²/2τ) up to a constant, with τ the variance of one view given
-another, 2 s² under flat content; on the sphere that is exp(z·z'/τ). Agreement plus entropy is then the log-ratio of the
+The predictive kernel of a Gaussian story, p(z | z') = Normal(a z', v), is on the sphere exp(-|z - z'|²/2τ) = exp(z·z'/τ),
+each up to a constant, with τ = v/a; under flat content a = 1, and τ is the variance of one view given another. Agreement plus entropy is then the log-ratio of the
 pair's similarity to the batch's, and under an edited story it is the same ratio of that story's kernels.
 """
 
@@ -23,7 +23,7 @@ from pyro_simvae.limits.limit import Claim, Content, Limit
 Geometry = Literal["sphere", "euclidean"]
 GEOMETRIES = {"sphere": sphere, "euclidean": euclidean}
 
-MAPPING = "temperature = variance of one view given another: 2 s² (flat content), 2 s² + s⁴/g² (finite)"
+MAPPING = "temperature = v/a for p(z | z') = Normal(a z', v): 2 s² (flat content), 2 s² + s⁴/g² (finite)"
 
 
 class Contrastive(Limit):

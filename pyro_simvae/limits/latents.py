@@ -38,7 +38,10 @@ class Latents(ABC):
     @property
     @abstractmethod
     def temperature(self) -> Tensor:
-        """Variance of one view's latent given another's, in the story's units, averaged over dimensions; `()`."""
+        """v/a of the predictive Normal(a z', v) of a view given another, in the story's units, averaged over dimensions.
+
+        `()`. Without a closed form, twice the squared scale of style: the same under flat content and Gaussian style.
+        """
 
     @property
     @abstractmethod

@@ -106,7 +106,8 @@ class Limit(nn.Module, ABC):
 
         It is not where it asks a teacher, or codes that are made anew: SimSiam's is best when it has collapsed.
         """
-        return self.momentum is None and self.claim.kind != "alternating step"
+        claim = getattr(self, "claim", None)  # which a limit of one's own need not make
+        return self.momentum is None and (claim is None or claim.kind != "alternating step")
 
     @property
     def share_of_joint(self) -> float:
@@ -126,7 +127,7 @@ class Limit(nn.Module, ABC):
         return {"agreement": latents.pairwise(z) if self.content == "pairwise" else latents.leave_one_out(z)}
 
     def temperature_of(self, dim: int) -> float | Tensor | None:
-        """Variance of one view's representation given another's, in its own units; None leaves it to the story."""
+        """v/a of the predictive Normal(a z', v) of a view given another, in its own units; None leaves it to the story."""
         return None
 
     def unit(self, latents: Latents, dim: int) -> float | Tensor:

@@ -41,7 +41,7 @@ class CLIP(InfoNCE):
         geometry="sphere",
         content="pairwise",
         entropy="kernel density over another modality, the story's predictive kernel",
-        parameters="temperature = variance of one modality's latent given another's: 2 s² (flat content), "
+        parameters="temperature = v/a for p(z | z') = Normal(a z', v) of two modalities: 2 s² (flat content), "
         "2 s² + s⁴/g² (finite); learned as log(1/τ), 1/τ at most 100",
         source="Radford et al. 2021 (arXiv:2103.00020), figure 3",
         reference="the pseudo-code, transcribed; the gradient with respect to log(1/τ) as well",
