@@ -78,7 +78,7 @@ def add_arguments(parser: ArgumentParser, name: str, command: Callable[..., Any]
             instantiate=False,
             default=default,
             metavar="NAME",
-            help=f"{', '.join(KNOWN[kind])}; --{kind}.help NAME lists its own options",
+            help=f"{', '.join(KNOWN[kind])}, or path/to/file.py; --{kind}.help NAME lists its own options",
         )
     if name == "limits":  # words and an option with or without a value, which a signature cannot say
         parser.add_argument("names", nargs="*", default=[], metavar="NAME", help="which limits; all by default")

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from jsonargparse import ArgumentError, ArgumentParser
+from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter
 
 from pyro_simvae.errors import InputError
 
@@ -89,7 +89,7 @@ def _parsed(name: str, command: Callable[..., Any], given: Sequence[str]) -> Any
 
 def parser(name: str = "", command: Callable[..., Any] | None = None) -> ArgumentParser:
     """The parser of all commands, with the options of the one that is named."""
-    settings: dict[str, Any] = {"exit_on_error": False, "allow_abbrev": False}
+    settings: dict[str, Any] = {"exit_on_error": False, "allow_abbrev": False, "formatter_class": _Help}
     arguments: Any = None if command is None else importlib.import_module("pyro_simvae.arguments")
     if arguments is not None:
         settings["parser_mode"] = arguments.register_mode()
@@ -103,6 +103,13 @@ def parser(name: str = "", command: Callable[..., Any] | None = None) -> Argumen
             arguments.add_arguments(sub, name, command)
         subcommands.add_subcommand(each, sub, help=line)
     return root
+
+
+class _Help(DefaultHelpFormatter):
+    """Without the import paths of all classes that could be named: the names themselves stand before them."""
+
+    def _get_help_string(self, action: Any) -> str:
+        return re.sub(", known subclasses: [^)]*", "", super()._get_help_string(action))
 
 
 def _command(name: str) -> Callable[..., Any]:

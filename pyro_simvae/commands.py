@@ -20,7 +20,7 @@ from pyro_simvae.editing.graph import graph as graph
 from pyro_simvae.editing.new import new as new
 from pyro_simvae.errors import InputError
 from pyro_simvae.evaluation.encode import encode as encode
-from pyro_simvae.fitted import open_run, weights_file
+from pyro_simvae.fitted import data_seen, open_run, weights_file
 from pyro_simvae.inference import rng
 from pyro_simvae.inference.files import load_checkpoint, write_text
 from pyro_simvae.inference.gather import alone
@@ -326,7 +326,8 @@ def _finish(experiment: exp.Experiment, folder: Path, rows: list[dict[str, float
     path = folder / "checkpoints" / "best.ckpt"
     state = load_checkpoint(path)
     with atomic(folder / "weights.safetensors") as temporary:
-        save_file({name: value.contiguous() for name, value in state["weights"].items()}, temporary)
+        weights = {name: value.contiguous() for name, value in state["weights"].items()}
+        save_file(weights, temporary, metadata=data_seen(experiment.splits))
     load_weights(experiment.pair, state["weights"], path)
     for line in fit_figures(
         experiment.pair,

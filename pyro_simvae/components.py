@@ -4,6 +4,7 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -84,6 +85,8 @@ GIVEN = {
 """The constructor arguments that an experiment supplies itself; all others are the user's options."""
 ON_REQUEST = ("num_items", "num_classes")
 """Of these, the ones that only a class with such an argument gets."""
+PLACES = ("path", "root", "pattern", "valid_pattern", "test_pattern")
+"""Arguments of data sets that say where files lie."""
 
 
 def normalize(kind: str, spec: Spec | type) -> dict[str, Any]:
@@ -116,11 +119,14 @@ def normalize(kind: str, spec: Spec | type) -> dict[str, Any]:
 
 
 def complete(kind: str, spec: Spec) -> dict[str, Any]:
-    """The spec with the defaults of the class's own arguments written out."""
+    """The spec with the defaults of the class's own arguments written out, and where data lies as an absolute path."""
     spec = normalize(kind, spec)
     own = own_arguments(kind, load_class(kind, spec["class_path"]))
     defaults = {name: p.default for name, p in own.items() if p.default is not inspect.Parameter.empty}
-    return {"class_path": spec["class_path"], "init_args": defaults | spec["init_args"]}
+    init_args = defaults | spec["init_args"]
+    if kind == "data":  # found again from another folder
+        init_args |= {n: os.path.abspath(v) for n, v in init_args.items() if n in PLACES and isinstance(v, str)}
+    return {"class_path": spec["class_path"], "init_args": init_args}
 
 
 def load_class(kind: str, name: str) -> type:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from pyro.nn import PyroModule
 
-from pyro_simvae.components import load_class, normalize
+from pyro_simvae.components import complete, load_class, normalize
 from pyro_simvae.errors import InputError
 from pyro_simvae.inference.settings import Training, settings
 from pyro_simvae.models import SimVAE
@@ -98,3 +98,15 @@ def test_settings_from_a_dictionary():
     assert settings(Training, Training()) == Training()
     with pytest.raises(InputError, match="unknown setting of Training 'epoch': did you mean epochs"):
         settings(Training, {"epoch": 3})
+
+
+def test_where_data_lies_is_written_whole(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    spec = complete("data", "arrays:a.npz")
+    assert spec["init_args"]["path"] == str(tmp_path / "a.npz")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert complete("data", spec) == spec
+    assert complete("data", {"class_path": "shards", "init_args": {"pattern": "a/{0..9}.tar"}})["init_args"][
+        "pattern"
+    ] == str(tmp_path / "elsewhere" / "a" / "{0..9}.tar")

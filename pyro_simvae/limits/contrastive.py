@@ -1,8 +1,9 @@
 """Contrastive limits: the entropy is a kernel density under the story's own predictive kernel.
 
-The predictive kernel of a Gaussian story, p(z | z') = Normal(a z', v), is on the sphere exp(-|z - z'|²/2τ) = exp(z·z'/τ),
-each up to a constant, with τ = v/a; under flat content a = 1, and τ is the variance of one view given another. Agreement plus entropy is then the log-ratio of the
-pair's similarity to the batch's, and under an edited story it is the same ratio of that story's kernels.
+The predictive kernel of a Gaussian story, p(z | z') = Normal(a z', v), is exp(-|z - z'|²/2τ) on the sphere, up to a
+constant, with τ = v/a; under flat content a = 1, and τ = 2 s² is the variance of one view given another. That kernel
+is exp(z·z'/τ). Agreement plus entropy is then the log-ratio of the pair's similarity to the batch's, and under an
+edited story it is the same ratio of that story's kernels.
 """
 
 import math

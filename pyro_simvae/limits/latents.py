@@ -38,9 +38,9 @@ class Latents(ABC):
     @property
     @abstractmethod
     def temperature(self) -> Tensor:
-        """v/a of the predictive Normal(a z', v) of a view given another, in the story's units, averaged over dimensions.
+        """v/a of the predictive Normal(a z', v) of a view given another, in the story's units, their mean; `()`.
 
-        `()`. Without a closed form, twice the squared scale of style: the same under flat content and Gaussian style.
+        Without a closed form, twice the squared scale of style: the same under flat content and Gaussian style.
         """
 
     @property

@@ -127,7 +127,7 @@ class Limit(nn.Module, ABC):
         return {"agreement": latents.pairwise(z) if self.content == "pairwise" else latents.leave_one_out(z)}
 
     def temperature_of(self, dim: int) -> float | Tensor | None:
-        """v/a of the predictive Normal(a z', v) of a view given another, in its own units; None leaves it to the story."""
+        """v/a of the predictive Normal(a z', v) of a view given another, in its own units; None: the story's."""
         return None
 
     def unit(self, latents: Latents, dim: int) -> float | Tensor:

@@ -112,6 +112,17 @@ def test_bad_input(fit_images, options, said, tmp_path, monkeypatch):
     assert not (tmp_path / "b.npz").exists()
 
 
+def test_data_that_has_changed_since_the_fit(fit_images, images):
+    folder = fit_images()
+    arrays = dict(np.load(images))
+    np.savez(images, images=arrays["images"][:50], labels=arrays["labels"][:50])
+    with pytest.raises(InputError, match=r"the data has changed since .* items \[43, 5, 12\] then and"):
+        pyro_simvae.open_run(folder)
+    np.savez(images, images=arrays["images"][:, 1:], labels=arrays["labels"])
+    with pytest.raises(InputError, match=r"event shape \[1, 6, 6\] then and \[1, 5, 6\] now"):
+        pyro_simvae.open_run(folder)
+
+
 def test_images_of_another_shape(fit_images):
     run = pyro_simvae.open_run(fit_images())
     with pytest.raises(InputError, match=r"the images are \(2, 8, 8\): give \(n, 1, 6, 6\)"):
