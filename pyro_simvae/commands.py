@@ -51,16 +51,19 @@ def fit(
 ) -> Path:
     """Fit a generative story and its guide to groups of views by SVI.
 
+    Each part is named, or is a file of your own, path/to/file.py:Class; with options of its own it is {"class_path":
+    name, "init_args": {...}}.
+
     Args:
-        data: digits, mnist, fashion_mnist, cifar10, celeba, sprites, folder:PATH, shards:PATTERN or arrays:PATH; for
-            the multimodal story paired_digits, paired_mnist or paired_folder:PATH.
+        data: digits, mnist, fashion_mnist, cifar10, celeba, sprites, blocks, folder:PATH, shards:PATTERN or
+            arrays:PATH; for the multimodal story paired_digits, paired_mnist or paired_folder:PATH.
         views: augmentation that makes the views, by default the one that suits the data: none, crop, digits, mnist,
-            fashion_mnist, cifar10, celeba, sprites, mnist_paper or cifar10_paper, or path/to/views.py with an
-            `OwnAugmentation`.
+            fashion_mnist, cifar10, celeba, sprites, mnist_paper or cifar10_paper.
         network: mlp, conv, resnet18 or linear.
         likelihood: bernoulli, continuous_bernoulli, normal or categorical.
-        model: simvae, vae, linear, multimodal, or path/to/story.py:Class.
-        guide: mean_field, exact, or path/to/guide.py:Class.
+        model: simvae, vae, linear, private_style, heavy_tails, hierarchical, relevance, mixture, instance, spherical or
+            multimodal.
+        guide: mean_field, full_covariance, flow, semi_amortized, consistent, exact or spherical.
         limit: a discriminative limit of the story in place of its ELBO; `pyro-simvae limits` lists them.
         latent_dim: D.
         training: how the ELBO is optimized; in Python also a dictionary.

@@ -120,7 +120,7 @@ class Captured:
         terms, limit = dict(zip(self.terms, values, strict=False)), dict(zip(self.limit, values[count:], strict=True))
         return Ledger(objective, terms, limit)
 
-    @property
+    @functools.cached_property
     def factorizations(self) -> list[str]:
         """Operations that factorize matrices: their libraries may wait for a GPU without torch's knowledge."""
         names = {str(node.target) for node in self.graph.graph.nodes if node.op == "call_function"}

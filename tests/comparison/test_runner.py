@@ -115,7 +115,7 @@ def test_a_killed_worker_and_a_diverging_fit_fail_their_cells_only(grid, tmp_pat
     tasks = runner.tasks(grid(methods=methods), tmp_path)
     failed, text = run_all(tasks, tmp_path)
     assert failed == 2
-    assert "small killed seed 0: failed: the process was killed (out of memory?)" in text
+    assert "small killed seed 0: failed: its process ended: killed, perhaps for want of memory" in text
     assert "not finite" in json.loads(tasks[1].failure.read_text())["reason"]
     assert "Traceback" in tasks[1].log.read_text()
     assert runner.is_done(tasks[2])

@@ -6,30 +6,52 @@ import torch
 from pyro_simvae import limits
 from pyro_simvae.data import Views, preset
 from pyro_simvae.data.memory import MemorySplit
-from pyro_simvae.guides import MeanField
+from pyro_simvae.guides import Flow, FullCovariance, MeanField, SphericalMeanField
 from pyro_simvae.inference.cuda_graph import CUDAGraph
 from pyro_simvae.inference.elbo import LedgerELBO
 from pyro_simvae.inference.hardware import fabric_of
 from pyro_simvae.inference.settings import Hardware, Training
 from pyro_simvae.inference.svi import SVI
 from pyro_simvae.likelihoods import Bernoulli
-from pyro_simvae.models import SimVAE
-from pyro_simvae.networks import MLP, ResNet18
+from pyro_simvae.models import HeavyTails, Hierarchical, Mixture, Relevance, SimVAE, Spherical
+from pyro_simvae.networks import MLP, Conv, ResNet18
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 N, EVENT, D = 16, (3, 32, 32), 4
 
 
-def loop(folder, engine, network=None, limit=None, accelerator="cuda", precision="32", **training):
+STORIES = {
+    "mixture": (Mixture, MeanField, {"num_clusters": 3}),
+    "heavy_tails": (HeavyTails, MeanField, {}),
+    "hierarchical": (Hierarchical, MeanField, {"num_classes": 3}),
+    "relevance": (Relevance, MeanField, {"num_items": 4 * N}),
+    "spherical": (Spherical, SphericalMeanField, {}),
+    "full_covariance": (SimVAE, FullCovariance, {}),
+    "flow": (SimVAE, Flow, {}),
+}
+
+
+def loop(
+    folder,
+    engine,
+    network=None,
+    limit=None,
+    accelerator="cuda",
+    precision="32",
+    story=(SimVAE, MeanField, {}),
+    augmentation="cifar10",
+    **training,
+):
     torch.manual_seed(0)
     network = network or MLP((32,))
-    model = SimVAE(Bernoulli(network.decoder(EVENT, D)), D)
-    guide = MeanField(model, network.encoder(EVENT, D))
+    kind, guide_kind, options = story
+    model = kind(Bernoulli(network.decoder(EVENT, D)), D, **options)
+    guide = guide_kind(model, network.encoder(EVENT, D))
     if limit is not None:
         model, guide = limits.LIMITS[limit]()(model, guide)
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     images = torch.randint(0, 256, (4 * N, *EVENT), dtype=torch.uint8)
-    split, views = MemorySplit(images, torch.arange(4 * N) % 3), Views(preset("cifar10"), EVENT)
+    split, views = MemorySplit(images, torch.arange(4 * N) % 3), Views(preset(augmentation), EVENT)
     settings = Training(num_groups=N, **training)
     fabric = fabric_of(Hardware(accelerator, precision))
     return SVI(LedgerELBO(model, guide), split, split, views, settings, fabric, folder, engine=engine)
@@ -51,6 +73,26 @@ def test_graph_has_the_losses_of_eager_steps(tmp_path, limit):
     torch.testing.assert_close(losses(graph), losses(eager), rtol=1e-3, atol=1e-3)
     assert graph.update.replay is not None
     assert graph.update.replay.graph is not None
+
+
+@pytest.mark.parametrize("name", STORIES)
+def test_stories_and_guides(tmp_path, name):
+    fast, eager = (loop(tmp_path / engine, engine, story=STORIES[name]) for engine in ("auto", "eager"))
+    torch.testing.assert_close(losses(fast), losses(eager), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("limit", ["logdet", "wmse", "pca"])
+def test_what_factorizes_matrices_is_no_cuda_graph(tmp_path, limit):
+    fast, eager = (loop(tmp_path / engine, engine, limit=limit) for engine in ("auto", "eager"))
+    torch.testing.assert_close(losses(fast), losses(eager), rtol=1e-2, atol=1e-2)
+    assert "may wait for the GPU" in fast.update.eager_because
+    assert fast.update.gradient.captured is not None
+
+
+@pytest.mark.parametrize("network", [Conv(), ResNet18()], ids=lambda each: type(each).__name__)
+def test_convolutions_in_full_precision_without_views(tmp_path, network):
+    graph, eager = (loop(tmp_path / each, each, network, augmentation="none") for each in ("graph", "eager"))
+    torch.testing.assert_close(losses(graph, 5), losses(eager, 5), rtol=1e-2, atol=1e-2)
 
 
 def test_schedules_are_followed(tmp_path):
