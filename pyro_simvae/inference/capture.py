@@ -105,7 +105,10 @@ class Captured:
         self.run = self.graph.forward
 
     def compile(self) -> None:
-        """Has torch's compiler fuse the graph's operations; random numbers stay those of eager steps."""
+        """Has torch's compiler fuse the graph's operations.
+
+        Random numbers stay those of torch's generators, but some compilers (torch 2.11) draw in another order.
+        """
         options: dict[str, Any] = {"fallback_random": True}
         self.run = torch.compile(self.graph, fullgraph=True, dynamic=False, options=options)
 

@@ -166,9 +166,11 @@ class Gradient:
             return captured(inputs)
         captured.compile()
         try:
-            return _agreed(lambda: repeated(captured))
+            _agreed(lambda: repeated(captured))  # the call that compiles, in which some versions of torch draw
         except InputError as error:
             raise self._refusal(error) from error
+        as_before()
+        return captured(inputs)
 
     def _capture(self, kl_weight: float | Tensor, inputs: Inputs) -> Captured:
         weight = 1.0 if isinstance(kl_weight, Tensor) else kl_weight

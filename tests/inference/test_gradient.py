@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from packaging.version import Version
 
 from pyro_simvae import limits
 from pyro_simvae.errors import InputError
@@ -72,6 +73,7 @@ def test_graph_and_eager_steps_are_the_same_to_the_bit(engine):
     torch.testing.assert_close(found, expected, rtol=0, atol=0)
 
 
+@pytest.mark.skipif(Version(torch.__version__) < Version("2.15"), reason="an older compiler may draw in another order")
 def test_compiled_steps_are_the_same_to_rounding():
     *expected, _ = trail("eager")
     *found, _ = trail("compile")
