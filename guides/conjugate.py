@@ -8,8 +8,10 @@ import torch
 from pyro import distributions as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.parameter import UninitializedParameter
 
 from pyro_simvae import conjugate
+from pyro_simvae.errors import InputError
 from pyro_simvae.sites import latent_sites
 
 
@@ -47,7 +49,10 @@ def why_not_conjugate(model: Any) -> str | None:
     if reason := _why_not_now(model):
         return reason
     with _moved(model):
-        return _why_not_now(model)
+        try:
+            return _why_not_now(model)
+        except (InputError, ValueError):  # as of a parameter that left its range, which the story does not declare
+            return "because the story does not run with its parameters moved"
 
 
 def _why_not_now(model: Any) -> str | None:
@@ -69,7 +74,8 @@ def _why_not_now(model: Any) -> str | None:
 @contextmanager
 def _moved(model: nn.Module) -> Iterator[None]:
     """Every parameter of a story somewhere else for a while, each number by another amount; its likelihood's stay."""
-    own = [p for name, p in model.named_parameters() if not name.startswith("likelihood")]
+    named = ((name, p) for name, p in model.named_parameters() if not isinstance(p, UninitializedParameter))
+    own = [p for name, p in named if p.is_floating_point() and not name.startswith("likelihood")]
     before = [p.detach().clone() for p in own]
     try:
         with torch.no_grad():

@@ -42,9 +42,10 @@ def words(name: str, arguments: Sequence[str]) -> list[str]:
         names = "|".join(field.name for field in fields(Hardware))
         given = [re.sub(f"^--({names})(?==|$)", r"--hardware.\1", word) for word in given]
     if name == "evaluate":  # one word for a list of one
-        lists = ("--metrics", "--representations")
-        before = ["", *given[:-1]]
-        given = [f"[{w}]" if b in lists and w[:1] != "[" else w for b, w in zip(before, given, strict=True)]
+        lists = "--(metrics|representations)"
+        given = [re.sub(f"^{lists}=(?!\\[)(.*)$", r"--\1=[\2]", word) for word in given]
+        after = [bool(re.fullmatch(lists, word)) for word in given]
+        given[1:] = [f"[{w}]" if a and w[:1] != "[" else w for a, w in zip(after, given[1:], strict=False)]
     if name not in KINDS:
         return given
     if name in ON_STORIES:
@@ -129,45 +130,62 @@ def nearest(option: str, parser: ArgumentParser) -> str:
 
 def _named_first(arguments: Sequence[str]) -> list[str]:
     """The same, with each component named before its options, which are those of the class that is named."""
+    configs: list[str] = []
     first: list[str] = []
     rest: list[str] = []
     words = iter(arguments)
     for word in words:
         option, equals, _ = word.partition("=")
-        if option.removeprefix("--") in KNOWN and option.startswith("--"):
-            first += [word] if equals else [word, *(value for value in [next(words, None)] if value is not None)]
-        else:
-            rest.append(word)
-    configs = [i for i, word in enumerate(rest) if word.partition("=")[0] == "--config"]
-    begin = 0 if not configs else configs[-1] + (1 if "=" in rest[configs[-1]] else 2)  # a config comes before both
-    return rest[:begin] + first + rest[begin:]
+        named = option.startswith("--") and option.removeprefix("--") in KNOWN
+        place = configs if option == "--config" else first if named else rest
+        place.append(word)
+        if place is not rest and not equals:
+            place += [value for value in [next(words, None)] if value is not None]
+    return configs + first + rest  # a config comes before what changes it
 
 
 def _import_paths(arguments: Sequence[str]) -> Iterator[str]:
     """The arguments, with the names of components as import paths."""
     pending = None
     named: dict[str, str] = {}
+    in_config = any(map(_names_views, arguments))
     for argument in arguments:
         option, equals, value = argument.partition("=")
         if pending:
             kind, pending = pending.removesuffix(".help"), None
-            named[kind] = argument
-            yield from _as_options(kind, argument, [])
-        elif option.removeprefix("--") in KNOWN and equals:
-            named[option.removeprefix("--")] = value
-            yield from _as_options(option.removeprefix("--"), value, [option])
+            if argument == "null":
+                yield argument
+            else:
+                named[kind] = argument
+                yield from _as_options(kind, argument, [])
+        elif option.removeprefix("--").removesuffix(".help") in KNOWN and equals and value != "null":
+            kind = option.removeprefix("--").removesuffix(".help")
+            named[kind] = value
+            yield from _as_options(kind, value, [option])
         else:
-            _check_option(option, named)
+            _check_option(option, named, in_config)
             yield ".inf" if argument == "inf" else argument  # YAML's spelling
             name = argument.removeprefix("--")
             if argument.startswith("--") and name.removesuffix(".help") in KNOWN:
                 pending = name
 
 
-def _check_option(option: str, named: dict[str, str]) -> None:
-    """Raises InputError for an option that the component named before it does not have, with the nearest."""
+def _names_views(word: str) -> bool:
+    """Whether a word is a file of options that names the views."""
+    path = Path(word.removeprefix("--config="))
+    if path.suffix not in (".yaml", ".yml") or not path.is_file():
+        return False
+    value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return isinstance(value, dict) and value.get("views") is not None
+
+
+def _check_option(option: str, named: dict[str, str], in_config: bool) -> None:
+    """Raises InputError for an option that the component named before it does not have, with the nearest.
+
+    The views that a data set chooses itself are not known yet, so that they have to be named to be changed.
+    """
     kind, _, key = option.removeprefix("--").partition(".")
-    if option.startswith("--views.") and key != "help" and kind not in named:  # those of the data are not known yet
+    if option.startswith("--views.") and key != "help" and kind not in named and not in_config:
         raise InputError(f"{option} changes views that are named: put them before it, as in --views crop {option}")
     if option.startswith("--") and kind in named and key not in ("", "help"):
         known = own_arguments(kind, load_class(kind, normalize(kind, named[kind])["class_path"]))

@@ -15,12 +15,13 @@ from pyro_simvae import experiment as exp
 from pyro_simvae.comparison.command import compare as compare
 from pyro_simvae.components import Spec
 from pyro_simvae.data import Splits
+from pyro_simvae.data.seen import seen
 from pyro_simvae.editing.check import check as check
 from pyro_simvae.editing.graph import graph as graph
 from pyro_simvae.editing.new import new as new
 from pyro_simvae.errors import InputError
 from pyro_simvae.evaluation.encode import encode as encode
-from pyro_simvae.fitted import data_seen, open_run, weights_file
+from pyro_simvae.fitted import open_run, weights_file
 from pyro_simvae.inference import rng
 from pyro_simvae.inference.files import load_checkpoint, write_text
 from pyro_simvae.inference.gather import alone
@@ -101,14 +102,13 @@ def _fit(experiment: exp.Experiment, config: exp.Config, folder: Path, fabric: F
             svi = _loop(experiment, config, folder, fabric)
             with exp.blaming(config):
                 svi.check()
-        if first:
-            if resume:
-                exp.lengthen(folder, config.training.epochs)
-            else:
-                exp.create_run(folder, config)
+        if first and not resume:
+            exp.create_run(folder, config)
     with rng.isolated(processes.seed(config.seed)):
         if resume:
             svi.restore("last")
+            if first:
+                exp.lengthen(folder, max(config.training.epochs, svi.epoch))
             place = f"at epoch {svi.epoch + 1}, step {svi.step + 1}"
             if svi.epoch >= config.training.epochs:
                 place = f"which has its {svi.epoch} epochs already (give more by --training.epochs)"
@@ -116,6 +116,8 @@ def _fit(experiment: exp.Experiment, config: exp.Config, folder: Path, fabric: F
         else:
             svi.save("best", "last")  # so that a run can be resumed from its first step on
             console.print(_headline(experiment, config, folder), highlight=False)
+        if config.training.patience is not None and not svi.stationary:
+            console.print("patience is left aside: the objective moves with a teacher or codes", highlight=False)
         with Progress(console, config.training.epochs) as progress:
             svi.run(progress)
     if first:
@@ -330,7 +332,7 @@ def _finish(experiment: exp.Experiment, folder: Path, rows: list[dict[str, float
     state = load_checkpoint(path)
     with atomic(folder / "weights.safetensors") as temporary:
         weights = {name: value.contiguous() for name, value in state["weights"].items()}
-        save_file(weights, temporary, metadata=data_seen(experiment.splits))
+        save_file(weights, temporary, metadata=seen(experiment.splits.train, experiment.splits.valid))
     load_weights(experiment.pair, state["weights"], path)
     for line in fit_figures(
         experiment.pair,

@@ -86,7 +86,7 @@ GIVEN = {
 ON_REQUEST = ("num_items", "num_classes")
 """Of these, the ones that only a class with such an argument gets."""
 PLACES = ("path", "root", "pattern", "valid_pattern", "test_pattern")
-"""Arguments of data sets that say where files lie."""
+"""Arguments of our data sets that say where files lie."""
 
 
 def normalize(kind: str, spec: Spec | type) -> dict[str, Any]:
@@ -121,11 +121,14 @@ def normalize(kind: str, spec: Spec | type) -> dict[str, Any]:
 def complete(kind: str, spec: Spec) -> dict[str, Any]:
     """The spec with the defaults of the class's own arguments written out, and where data lies as an absolute path."""
     spec = normalize(kind, spec)
-    own = own_arguments(kind, load_class(kind, spec["class_path"]))
+    cls = load_class(kind, spec["class_path"])
+    own = own_arguments(kind, cls)
     defaults = {name: p.default for name, p in own.items() if p.default is not inspect.Parameter.empty}
     init_args = defaults | spec["init_args"]
-    if kind == "data":  # found again from another folder
-        init_args |= {n: os.path.abspath(v) for n, v in init_args.items() if n in PLACES and isinstance(v, str)}
+    if cls.__module__.startswith("pyro_simvae.data"):  # found again from another folder
+        for name in PLACES:
+            if isinstance(place := init_args.get(name), str) and place != defaults.get(name):
+                init_args[name] = os.path.abspath(os.path.expanduser(place))
     return {"class_path": spec["class_path"], "init_args": init_args}
 
 
@@ -181,7 +184,8 @@ def load_file(path: Path) -> Any:
         except Exception as error:  # whatever a user's file may raise
             del sys.modules[module_name]
             name = getattr(error, "name", None) or ""
-            if isinstance(error, ModuleNotFoundError) and any(path.parent.glob(f"{name.partition('.')[0]}*")):
+            beside = path.parent / name.partition(".")[0]
+            if isinstance(error, ModuleNotFoundError) and name and (beside.is_dir() or Path(f"{beside}.py").is_file()):
                 # A run folder keeps a copy of this file, and would lack the other.
                 raise InputError(
                     f"{path} imports {name} from beside it, and should stand alone: put what it needs into it, "

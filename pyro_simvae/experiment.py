@@ -93,11 +93,11 @@ def build(config: Config) -> Experiment:
     """
     if config.latent_dim < 1:
         raise InputError(f"latent_dim is {config.latent_dim}: give 1 or more")
-    dataset: Dataset = components.build("data", config.data)
-    splits = dataset.load()
-    event_shape = splits.train.event_shape
-    views = views_of(components.build("views", config.views or dataset.views), event_shape)
     with blaming(config):
+        dataset: Dataset = components.build("data", config.data)
+        splits = dataset.load()
+        event_shape = splits.train.event_shape
+        views = views_of(components.build("views", config.views or dataset.views), event_shape)
         return Experiment(dataset, splits, views, build_pair(config, splits.train))
 
 
@@ -241,17 +241,17 @@ def blaming(config: Config) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:
-        files = {str(path.resolve()): path for path in _user_files(config).values()}
-        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in files]
+        files = _user_files(config)
+        by_path = {str(path.resolve()): path for path in files.values()}
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in by_path]
+        place = ""
         if frames:
-            file, place = files[frames[-1].filename], f", line {frames[-1].lineno} ({frames[-1].line})"
-        elif (
-            files and isinstance(error, TypeError) and ".forward() " in str(error)
-        ):  # called with what it does not take
-            file, place = _user_files(config).get("model", next(iter(files.values()))), ""
+            file, place = by_path[frames[-1].filename], f", line {frames[-1].lineno} ({frames[-1].line})"
+        elif "model" in files and isinstance(error, TypeError) and ".forward() " in str(error):
+            file = files["model"]  # which was given what it does not take
         else:
             raise
-        more = f"; pyro-simvae check {file} says more" if file == _user_files(config).get("model") else ""
+        more = f"; pyro-simvae check {file} says more" if file == files.get("model") else ""
         raise InputError(f"{file}{place}, {type(error).__name__}: {first_line(error)}{more}") from error
 
 

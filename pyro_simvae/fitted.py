@@ -1,6 +1,5 @@
 """A run folder as the experiment that it holds, with its fitted weights."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,8 @@ from torch import Tensor
 from pyro_simvae import components
 from pyro_simvae import experiment as exp
 from pyro_simvae.components import Spec
-from pyro_simvae.data import Split, Splits
+from pyro_simvae.data import Split
+from pyro_simvae.data.seen import check_seen
 from pyro_simvae.errors import InputError, unknown_name
 from pyro_simvae.inference.files import load_checkpoint
 from pyro_simvae.inference.hardware import fabric_of
@@ -105,40 +105,23 @@ def weights_file(folder: Path, weights: Literal["best", "last"]) -> Path:
     return folder / ("weights.safetensors" if weights == "best" else "checkpoints/last.ckpt")
 
 
-def data_seen(splits: Splits) -> dict[str, str]:
-    """What the weights' file keeps of the data that they were fitted to."""
-    shape: Any = splits.train.event_shape
-    shape = {n: list(each) for n, each in shape.items()} if isinstance(shape, Mapping) else list(shape)
-    return {"event_shape": json.dumps(shape), "items": json.dumps([len(split) for split in splits])}
-
-
-def _check_data(path: Path, splits: Splits) -> None:
-    """Raises InputError where the data is not what it was, so that its test items may have been fitted to."""
-    from safetensors import safe_open
-
-    with safe_open(path, framework="pt") as file:
-        kept = file.metadata() or {}
-    for name, now in data_seen(splits).items():
-        if (then := kept.get(name, now)) != now:
-            raise InputError(
-                f"the data has changed since {path.parent} was fitted, {name.replace('_', ' ')} {then} then and {now} "
-                "now: restore it, or fit anew"
-            )
-
-
 def load(experiment: exp.Experiment, folder: Path, weights: Literal["best", "last"] = "best") -> None:
     """Puts a run's weights into its pair. Raises InputError where there are none, or they are another's."""
-    from safetensors import SafetensorError
+    from safetensors import SafetensorError, safe_open
     from safetensors.torch import load_file
 
-    path = weights_file(folder, weights)
+    path, (train, valid, _) = weights_file(folder, weights), experiment.splits
     if weights == "last":
-        load_weights(experiment.pair, load_checkpoint(path)["weights"], path)
+        state = load_checkpoint(path)
+        check_seen(state.get("data", {}), train, valid, folder)
+        load_weights(experiment.pair, state["weights"], path)
         return
     if not path.is_file():
         raise InputError(f"{folder} has no weights yet: finish it with fit --config {folder}/config.yaml --resume true")
     try:
-        _check_data(path, experiment.splits)
+        with safe_open(path, framework="pt") as file:
+            kept = file.metadata() or {}
+        check_seen(kept, train, valid, folder)
         state = load_file(path)
     except SafetensorError as error:
         raise InputError(f"{path} is truncated or no safetensors file: restore it from a copy, or fit anew") from error

@@ -134,6 +134,40 @@ def test_a_copied_run_is_resumed_not_the_first_one(fit, tmp_path):
     assert len((tmp_path / "copy" / "metrics.csv").read_text().splitlines()) == 3
 
 
+def test_a_shorter_or_failing_resume_leaves_the_config(fit, tmp_path):
+    assert fit("--training.epochs", "2") == 0
+    path = tmp_path / "run" / "config.yaml"
+    before = path.read_bytes()
+    config = ["fit", "--config", str(path), "--resume", "true", "--training.epochs"]
+    assert cli.main([*config, "1"]) == 0
+    assert path.read_bytes() == before
+    (tmp_path / "run" / "checkpoints" / "last.ckpt").write_bytes(b"no checkpoint")
+    assert cli.main([*config, "3"]) == 2
+    assert path.read_bytes() == before
+
+
+def test_a_config_may_come_after_components_and_its_views_be_changed(fit, tmp_path):
+    path = tmp_path / "options.yaml"
+    path.write_text("views: crop\nlatent_dim: 2\n")
+    options = ["--model", "private_style", "--model.content_dim", "1", "--config", str(path), "--latent_dim", "2"]
+    assert fit(*options, "--views.horizontal_flip", "0") == 0
+    config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert config["model"]["init_args"]["content_dim"] == 1
+    assert config["views"]["class_path"] == "crop"
+    assert config["views"]["init_args"]["horizontal_flip"] == 0
+    assert fit("--config", str(path), "--latent_dim", "2", "--views", "null", out="plain") == 0
+    assert yaml.safe_load((tmp_path / "plain" / "config.yaml").read_text())["views"] is None
+
+
+def test_evaluate_takes_a_word_for_a_list_and_wants_a_run(fit, tmp_path, capsys):
+    assert fit() == 0
+    run = str(tmp_path / "run")
+    assert cli.main(["evaluate", run, "--metrics", "health"]) == 0
+    assert cli.main(["evaluate", run, "--metrics=probes", "--representations=z"]) == 0
+    assert cli.main(["evaluate"]) == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
 def test_options_may_come_before_their_component(fit, tmp_path, refused):
     assert fit("--model.style_scale", "0.2", "--model", "simvae") == 0
     config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())

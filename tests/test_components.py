@@ -1,5 +1,7 @@
 """From names to classes: what a file holds."""
 
+import os
+
 import pytest
 import torch
 from pyro.nn import PyroModule
@@ -9,6 +11,16 @@ from pyro_simvae.errors import InputError
 from pyro_simvae.inference.settings import Training, settings
 from pyro_simvae.models import SimVAE
 
+DATA = """from pyro_simvae.data import Dataset
+
+
+class Stripes(Dataset):
+    def __init__(self, pattern: str = "horizontal"):
+        self.pattern = pattern
+
+    def load(self):
+        raise NotImplementedError
+"""
 BASE = "from pyro.nn import PyroModule\n\n\n"
 ONE = BASE + "class Only(PyroModule):\n    pass\n\n\nclass Helper:\n    pass\n"
 TWO = BASE + "class First(PyroModule):\n    pass\n\n\nclass Second(PyroModule):\n    pass\n"
@@ -98,6 +110,23 @@ def test_settings_from_a_dictionary():
     assert settings(Training, Training()) == Training()
     with pytest.raises(InputError, match="unknown setting of Training 'epoch': did you mean epochs"):
         settings(Training, {"epoch": 3})
+
+
+def test_what_a_data_set_of_ones_own_calls_a_pattern_is_left_alone(tmp_path):
+    path = tmp_path / "stripes.py"
+    path.write_text(DATA)
+    spec = complete("data", {"class_path": f"{path}:Stripes", "init_args": {"pattern": "vertical"}})
+    assert spec["init_args"] == {"pattern": "vertical"}
+    home = complete("data", "folder:~/images")["init_args"]["path"]
+    assert home == os.path.expanduser("~/images")
+    assert complete("data", "mnist")["init_args"]["root"] == "data"
+
+
+def test_a_library_that_is_not_installed_is_no_neighbour(tmp_path):
+    path = tmp_path / "nowhere_views.py"
+    path.write_text("import nowhere\n")
+    with pytest.raises(InputError, match="cannot be imported, ModuleNotFoundError"):
+        load_class("views", f"{path}:Views")
 
 
 def test_where_data_lies_is_written_whole(tmp_path, monkeypatch):

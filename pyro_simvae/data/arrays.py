@@ -1,6 +1,7 @@
 """Arrays in an .npz file: images, or ready-made groups of vector views, such as embeddings of modalities."""
 
 import copy
+import difflib
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -92,8 +93,8 @@ class Arrays(Dataset):
             raise InputError(f"{self.path} must hold either images or views, it has {_names(arrays)}; save one of them")
         kind_of_items = "images" if "images" in arrays else "views"
         known = [kind_of_items, "labels", f"test_{kind_of_items}", "test_labels"]
-        for name in arrays:
-            if name not in known:
+        for name in arrays:  # others may be kept there for other uses
+            if name not in known and difflib.get_close_matches(name, known, cutoff=0.75):
                 raise unknown_name(f"array in {self.path}", name, known)
         arrays, given = _joined(arrays, kind_of_items, self.path)
         items = as_images(arrays["images"]) if "images" in arrays else as_views(arrays["views"])

@@ -33,6 +33,8 @@ class OwnViews(Views):
         event_shape: The shape of one view.
     """
 
+    replayable = False  # it may draw with numbers that no tensor holds, which a graph would keep
+
     def __init__(self, augmentation: OwnAugmentation, event_shape: tuple[int, ...]) -> None:
         super().__init__(Augmentation(), event_shape)
         self.own = augmentation

@@ -122,6 +122,8 @@ class PairedViews(nn.Module):
         event_shapes: {modality: the shape of one view}.
     """
 
+    replayable = False  # a CUDA graph takes tensors, no modalities
+
     def __init__(
         self, augmentation: Augmentation | OwnAugmentation, event_shapes: Mapping[str, tuple[int, ...]]
     ) -> None:

@@ -27,6 +27,9 @@ class Views(nn.Module):
         InputError: If vectors are to be augmented, or colour steps are asked of images that are not RGB.
     """
 
+    replayable = True
+    """Whether `augment` is its tensor operations, so that to repeat these is to draw anew."""
+
     def __init__(self, augmentation: Augmentation, event_shape: tuple[int, ...]) -> None:
         super().__init__()
         self.augmentation = augmentation

@@ -27,9 +27,9 @@ def with_earlier(path: Path, evaluation: dict[str, Any]) -> dict[str, Any]:
 
 
 def _joined(earlier: Any, now: Any) -> Any:
-    """Dictionaries entry by entry, the entries of lists once each, and of all else what is found now."""
+    """Dictionaries entry by entry, the entries of lists of names once each, and of all else what is found now."""
     if isinstance(earlier, dict) and isinstance(now, dict):
         return earlier | {key: _joined(earlier.get(key), value) for key, value in now.items()}
-    if isinstance(earlier, list) and isinstance(now, list) and not any(isinstance(each, float) for each in now):
+    if isinstance(earlier, list) and isinstance(now, list) and all(isinstance(each, str) for each in (*earlier, *now)):
         return list(dict.fromkeys([*earlier, *now]))
     return now

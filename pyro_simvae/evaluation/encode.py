@@ -69,7 +69,8 @@ def encode(
         data: other data of the same shape, such as folder:PATH; by default the run's own.
         split: of the data.
         weights: of the best epoch on the validation objective, or of the last.
-        out: an .npz file that does not exist yet; by default RUN/encoded/SPLIT.npz, which is written anew.
+        out: an .npz file that does not exist yet; by default RUN/encoded/SPLIT.npz, of the last epoch
+            SPLIT-last.npz, which is written anew.
 
     Returns:
         The file, with an array for each attribute of `Encoding` that there is, "labels" `(M,)` where the data has them,
@@ -78,7 +79,8 @@ def encode(
     Raises:
         InputError: no such run; items of another shape; other data without `out`; `out` exists or is no .npz file.
     """
-    path = Path(out) if out else Path(run) / "encoded" / f"{split}.npz"
+    name = split if weights == "best" else f"{split}-last"
+    path = Path(out) if out else Path(run) / "encoded" / f"{name}.npz"
     if path.suffix != ".npz":
         raise InputError(f"{path} is no .npz file: give --out NAME.npz")
     if out and path.exists():

@@ -29,6 +29,8 @@ from pyro_simvae.inference.products import by_onednn
 from pyro_simvae.inference.simplify import simplified, storages
 from pyro_simvae.modalities import Modalities
 
+FACTORIZATIONS = ("cholesky", "_lu", "_eig", "_svd", "_qr", "_inv", "linalg_det", "slogdet", "linalg_solve_ex")
+"""What the names of operations that factorize matrices have in them."""
 Inputs = dict[str, Tensor]
 """What a step reads besides the pair's own tensors: x, or x/MODALITY; labels and index; kl_weight where it moves."""
 
@@ -127,7 +129,7 @@ class Captured:
     def factorizations(self) -> list[str]:
         """Operations that factorize matrices: their libraries may wait for a GPU without torch's knowledge."""
         names = {str(node.target) for node in self.graph.graph.nodes if node.op == "call_function"}
-        return sorted(name for name in names if "linalg" in name or "cholesky" in name)
+        return sorted(name for name in names if any(kind in name for kind in FACTORIZATIONS))
 
     @property
     def peak_bytes(self) -> int:

@@ -65,7 +65,7 @@ class Step:
         self.gradient = Gradient(
             elbo, training.likelihood_weight, engine, fabric.autocast, lambda loss: fabric.backward(loss)
         )
-        one_graph = self.on_gpu and engine != "eager" and self.joint is None
+        one_graph = self.on_gpu and engine != "eager" and self.joint is None and views.replayable
         self.replay = CUDAGraph(self._from_tensors) if one_graph else None
         self.waits: str | None = None
 
@@ -81,9 +81,10 @@ class Step:
         uniforms = self.views.draw(len(images), self.training.num_views)
         if self.on_gpu:
             uniforms = uniforms.pin_memory()  # from where it is sent without waiting
-        if self.replay is not None and self.gradient.engine == "auto" and self.gradient.captured is not None:
+        captured = self.gradient.captured
+        if self.replay is not None and self.waits is None and captured is not None and self.gradient.engine == "auto":
             # In a capture that would end the fit, and torch does not see it before.
-            self.waits = next((f"{name} may wait for the GPU" for name in self.gradient.captured.factorizations), None)
+            self.waits = next((f"{name} may wait for the GPU" for name in captured.factorizations), None)
         if self.replay is not None and not self.eager_because and isinstance(images, Tensor):
             self.names = list(observed)
             random = None if self.replay.graph else rng.get_state()

@@ -16,6 +16,7 @@ from lightning.fabric import Fabric
 from torch import Tensor
 
 from pyro_simvae.data import Split, Views
+from pyro_simvae.data.seen import check_seen, seen
 from pyro_simvae.data.splits import index_batches
 from pyro_simvae.errors import InputError
 from pyro_simvae.inference import rng
@@ -53,13 +54,12 @@ class SVI:
         training: settings.
         fabric: devices and precision; launched.
         folder: gets `metrics.csv` and `checkpoints/{last,best}.ckpt`; the best is the last where the objective moves
-            during a fit (`Limit.stationary`).
+            during a fit (`Limit.stationary`), where patience never ends.
         seed: of the order of each epoch.
         engine: how steps are run, as in `Gradient`.
 
     Raises:
-        InputError: fewer training groups than one batch, or a batch that processes cannot share equally; patience
-            with an objective that moves.
+        InputError: fewer training groups than one batch, or a batch that processes cannot share equally.
     """
 
     def __init__(
@@ -108,11 +108,6 @@ class SVI:
         self.stale_epochs = 0
         limit = getattr(elbo.model, "limit", None)
         self.stationary: bool = limit is None or limit.stationary
-        if training.patience is not None and not self.stationary:
-            raise InputError(
-                f"--training.patience waits for a better objective, and that of {type(limit).__name__} moves with its "
-                "teacher or codes: leave it out"
-            )
 
     def check(self) -> None:
         """Runs the pair once on the first training groups, with Pyro's checks on.
@@ -342,6 +337,7 @@ class SVI:
             return
         state = {
             "format": CHECKPOINT_FORMAT,
+            "data": seen(self.train, self.valid),
             "weights": self.elbo.state_dict(),
             "optimizer": self.update.optimizer.state_dict(),
             "epoch": self.epoch,
@@ -366,6 +362,7 @@ class SVI:
         """
         path = self.folder / "checkpoints" / f"{name}.ckpt"
         state = load_checkpoint(path)
+        check_seen(state.get("data", {}), self.train, self.valid, self.folder)
         load_weights(self.elbo, state["weights"], path)
         self.update.load_state_dict(state["optimizer"])
         self.epoch, self.step = state["epoch"], state["step"]

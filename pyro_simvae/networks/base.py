@@ -78,9 +78,13 @@ class Encoder(nn.Module):
         return Encoder(self.features, self.num_features, self.event_shape, self.latent_dim, widths)
 
     def _loc_and_scale(self, features: Tensor, dtype: torch.dtype, batch: torch.Size) -> tuple[Tensor, Tensor]:
-        loc, raw_scale = (
-            self.head(self.projection(features)).to(dtype).reshape(*batch, 2 * self.latent_dim).chunk(2, -1)
-        )
+        if len(features) == 1 and self.training and len(self.projection):
+            raise InputError(
+                "a projection head normalizes over the batch, and here that is one view: give more groups "
+                "(--training.num_groups), or no projection"
+            )
+        both = self.head(self.projection(features)).to(dtype)
+        loc, raw_scale = both.reshape(*batch, 2 * self.latent_dim).chunk(2, -1)
         return loc, F.softplus(raw_scale) + 1e-5
 
     def _features(self, x: Tensor) -> Tensor:

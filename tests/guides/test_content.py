@@ -107,6 +107,23 @@ def test_a_story_that_may_leave_the_closed_form_is_not_conjugate(cls, reason):
         assert own.grad is not None
 
 
+class Odd(SimVAE):
+    """Parameters that cannot be moved, and one that may not be."""
+
+    def __init__(self, likelihood, latent_dim):
+        super().__init__(likelihood, latent_dim)
+        self.lazy = torch.nn.LazyLinear(2)
+        self.share = torch.nn.Parameter(torch.tensor(0.95))
+
+    def latent(self, content):
+        dist.Bernoulli(self.share, validate_args=True)
+        return super().latent(content)
+
+
+def test_parameters_that_cannot_be_moved():
+    assert "with its parameters moved" in why_not_conjugate(story(Odd))
+
+
 def test_content_of_fewer_dimensions_is_conjugate_in_those_of_z_that_depend_on_it():
     model, z = story(PrivateStyle, content_dim=2), torch.randn(4, 3, D)
     content = guide(model).content

@@ -56,6 +56,13 @@ def test_features_are_those_before_the_head_under_a_limit_too():
     assert feature_encoder(torch.nn.Linear(2, 2)) is None
 
 
+def test_one_view_cannot_be_normalized_in_training():
+    _, headed = guide([7])
+    with pytest.raises(InputError, match="normalizes over the batch, and here that is one view"):
+        headed.encoder(torch.randn(1, 1, P))
+    assert headed.eval().encoder(torch.randn(1, 1, P))[0].shape == (1, 1, D)
+
+
 def test_widths_must_be_positive():
     with pytest.raises(InputError, match="widths of the projection"):
         guide([7, 0])

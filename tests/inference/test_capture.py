@@ -233,5 +233,6 @@ def test_peak_bytes_of_a_step_grow_with_the_batch():
 
 def test_factorizations_are_named():
     assert Captured(LedgerELBO(*pair()), {"x": views()}).factorizations == []
+    assert Captured(LedgerELBO(*limit_pair("simclr")), {"x": views()}).factorizations == []  # norms are none
     assert "slogdet" in Captured(LedgerELBO(*limit_pair("logdet")), {"x": views()}).factorizations[0]
     assert "cholesky" in Captured(LedgerELBO(*limit_pair("wmse")), {"x": views()}).factorizations[0]
