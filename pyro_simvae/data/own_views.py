@@ -1,6 +1,6 @@
 """Views that a module of the user's draws."""
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ from pyro_simvae.data.views import Drawn, Views, to_unit_floats
 from pyro_simvae.errors import InputError
 
 
-class OwnAugmentation(nn.Module):
+class OwnAugmentation(nn.Module, ABC):
     """What `--views path/to/views.py` names; the arguments of the constructor are its options."""
 
     @abstractmethod

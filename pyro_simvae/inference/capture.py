@@ -21,6 +21,7 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.multiprocessing.reductions import StorageWeakRef
+from torch.torch_version import TorchVersion
 
 from pyro_simvae.errors import InputError
 from pyro_simvae.inference.elbo import Ledger, LedgerELBO
@@ -29,6 +30,8 @@ from pyro_simvae.inference.products import by_onednn
 from pyro_simvae.inference.simplify import simplified, storages
 from pyro_simvae.modalities import Modalities
 
+COMPILED_DRAWS_IN_ORDER = TorchVersion(torch.__version__) >= "2.15"  # compared as versions
+"""Whether torch's compiler leaves random numbers in the order of the program; that of 2.11 does not."""
 FACTORIZATIONS = ("cholesky", "_lu", "_eig", "_svd", "_qr", "_inv", "linalg_det", "slogdet", "linalg_solve_ex")
 """What the names of operations that factorize matrices have in them."""
 Inputs = dict[str, Tensor]
@@ -109,7 +112,7 @@ class Captured:
     def compile(self) -> None:
         """Has torch's compiler fuse the graph's operations.
 
-        Random numbers stay those of torch's generators, but some compilers (torch 2.11) draw in another order.
+        Random numbers stay those of torch's generators, in the program's order where `COMPILED_DRAWS_IN_ORDER`.
         """
         options: dict[str, Any] = {"fallback_random": True}
         self.run = torch.compile(self.graph, fullgraph=True, dynamic=False, options=options)

@@ -96,6 +96,11 @@ def test_without_a_constructor_of_its_own_it_has_no_options():
     assert isinstance(build("views", Plain), Plain)
 
 
+def test_it_has_to_say_what_a_view_is():
+    with pytest.raises(TypeError, match="abstract"):
+        OwnAugmentation()
+
+
 def test_of_paired_data_images_alone_are_augmented():
     views = views_of(Noisy(), {"image": EVENT, "words": (2, 7)})
     kinds = {name: type(each).__name__ for name, each in views.views.items()}

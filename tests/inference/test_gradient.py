@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from packaging.version import Version
 
 from pyro_simvae import limits
 from pyro_simvae.errors import InputError
 from pyro_simvae.guides import MeanField
+from pyro_simvae.inference.capture import COMPILED_DRAWS_IN_ORDER, Captured
 from pyro_simvae.inference.elbo import Ledger, LedgerELBO
 from pyro_simvae.inference.gradient import Gradient
 from pyro_simvae.likelihoods import Normal
@@ -73,7 +73,7 @@ def test_graph_and_eager_steps_are_the_same_to_the_bit(engine):
     torch.testing.assert_close(found, expected, rtol=0, atol=0)
 
 
-@pytest.mark.skipif(Version(torch.__version__) < Version("2.15"), reason="an older compiler may draw in another order")
+@pytest.mark.skipif(not COMPILED_DRAWS_IN_ORDER, reason="this compiler draws in another order")
 def test_compiled_steps_are_the_same_to_rounding():
     *expected, _ = trail("eager")
     *found, _ = trail("compile")
@@ -91,21 +91,35 @@ def test_compiled_steps_may_round_what_cancels():
     assert bias.norm() < 1e-4 * gradients["guide.guide.encoder.head.weight"].norm()
 
 
+@pytest.mark.skipif(not COMPILED_DRAWS_IN_ORDER, reason="this compiler draws in another order")
+def test_a_compiler_that_gets_it_wrong_is_refused(monkeypatch):
+    def compile(self):
+        run = self.graph.forward
+        self.run = lambda *tensors: [None if each is None else 2 * each for each in run(*tensors)]
+
+    monkeypatch.setattr(Captured, "compile", compile)
+    with pytest.raises(InputError, match=r"engine compile cannot capture .* comes out otherwise compiled"):
+        run(gradient("compile"), 1)
+
+
 def test_which_gradients_differ():
     step = gradient("graph")
     parameters = [torch.nn.Parameter(torch.zeros(4)) for _ in range(2)]
     ledger = Ledger(torch.ones(()), {"log_p/x": torch.ones(())}, {})
     expected = [torch.full((4,), 100.0), torch.full((4,), 1e-7)]
 
-    def differing(first, second, ledgers=(ledger, ledger)):
+    def differing(first, second, ledgers=(ledger, ledger), rough=False):
         parameters[0].grad, parameters[1].grad = first, second
-        return step._differing(*ledgers, expected, parameters)
+        return step._differing(*ledgers, expected, parameters, rough)
 
     assert differing(*expected) == []
     assert differing(expected[0] * (1 + 1e-5), expected[1]) == []
     assert differing(expected[0], -expected[1]) == []  # rounding errors of the first
     assert differing(expected[0] * 1.01, expected[1]) == ["a gradient"]
     assert differing(expected[0], None) == ["a gradient"]
+    assert differing(expected[0] * 1.4, expected[1], rough=True) == []
+    assert differing(expected[0] * 1.6, expected[1], rough=True) == ["a gradient"]
+    assert differing(expected[0], None, rough=True) == ["a gradient"]
     assert differing(torch.zeros(8)[::2], expected[1]) == ["a gradient"]
     other = Ledger(torch.ones(()), {"log_p/x": torch.tensor(1.01)}, {})
     assert differing(*expected, (ledger, other)) == ["log_p/x"]
